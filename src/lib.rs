@@ -6,6 +6,7 @@ pub mod item;
 pub mod limits;
 pub mod metadata;
 pub mod open;
+pub mod policy;
 pub mod recipient;
 pub mod resource;
 pub mod rewrap;
