@@ -66,7 +66,9 @@ pub struct OutputPolicy {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The controller's own namespace.
-    #[error("this is the controller's own namespace, where it makes no Secrets unless it is told --serve-own-namespace")]
+    #[error(
+        "this is the controller's own namespace, where it makes no Secrets unless it is told --serve-own-namespace"
+    )]
     OwnNamespace,
     /// A name that private keys have.
     #[error("a Secret of this name would be taken for a sealing key")]
@@ -84,7 +86,9 @@ pub enum Refused {
     #[error("this controller does not set the label {0:?} (--allow-template-label, --deny-template-label)")]
     Label(String),
     /// An annotation that a list keeps out.
-    #[error("this controller does not set the annotation {0:?} (--allow-template-annotation, --deny-template-annotation)")]
+    #[error(
+        "this controller does not set the annotation {0:?} (--allow-template-annotation, --deny-template-annotation)"
+    )]
     Annotation(String),
 }
 

@@ -3,6 +3,9 @@
 //! These types say what the API server stores. They carry text only: what the text means is parsed by [`crate::item`]
 //! and [`crate::envelope`], and whether the whole of it is sound is decided by [`crate::open::inspect`].
 
+// Clippy takes the keys of different printcolumns for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
