@@ -110,11 +110,7 @@ func run(args []string) error {
 				return err
 			}
 		}
-		v, err := makeVectors(old)
-		if err != nil {
-			return err
-		}
-		return printJSON(v)
+		return printJSON(makeVectors(old))
 
 	case args[0] == "cctv" && len(rest) == 1:
 		return writeCCTV(rest[0])
