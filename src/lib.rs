@@ -15,3 +15,6 @@ pub mod secret;
 
 mod encoding;
 mod hybrid;
+
+#[cfg(test)]
+mod vectors;

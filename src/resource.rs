@@ -81,8 +81,13 @@ pub struct SealedItem {
     pub sealed: String,
     /// The item's own data key, when it was set by itself. Present, it is used instead of the common envelopes; present
     /// and empty is malformed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub envelopes: Option<Envelopes>,
+}
+
+/// A map that is there: `null` is malformed, not absent (format.md, rule 2).
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Envelopes>, D::Error> {
+    Envelopes::deserialize(deserializer).map(Some)
 }
 
 /// What the Secret gets besides the opened items.

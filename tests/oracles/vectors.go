@@ -345,7 +345,7 @@ func (m *maker) makeObjects() {
 	}
 
 	o := sealedSecret("shop", "db", "")
-	values := put(o, "hybrid", map[string]VectorValue{"empty": literal(nil), "username": literal([]byte("shop")),
+	values := put(o, "hybrid", map[string]VectorValue{"empty": literal([]byte{}), "username": literal([]byte("shop")),
 		"tls.crt": seeded(1000), ".hidden_key-1": seeded(61), "UPPER": literal([]byte("grüße\n"))})
 	o.at("spec")["envelopes"] = m.common("hybrid", "prod", "recovery")
 	add("strict, hybrid", "scope absent means strict", o, []string{"prod", "recovery"}, values)
