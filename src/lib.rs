@@ -17,4 +17,6 @@ mod encoding;
 mod hybrid;
 
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod vectors;
