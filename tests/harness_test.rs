@@ -343,6 +343,17 @@ async fn programs_are_watched_and_signalled() -> Result<()> {
 }
 
 #[tokio::test]
+async fn programs_get_no_environment_but_their_own() -> Result<()> {
+    let program = Program::launch("/usr/bin/env").env("A", "b c").spawn()?;
+    assert!(program.wait(SOON).await?.success());
+    let names: BTreeSet<_> =
+        program.log().lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
+    let known = ["A", "PATH", "TMPDIR", "LLVM_PROFILE_FILE", "_"];
+    assert!(names.contains("A") && names.iter().all(|name| known.contains(&name.as_str())), "{names:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn waiting_fails_with_what_was_seen_last() -> Result<()> {
     let mut count = 0;
     let error = eventually("a miracle", Duration::from_millis(50), async || -> Result<()> {
