@@ -21,7 +21,7 @@ pub fn content_digest(sealed: &SealedSecret) -> Result<String, PlaceError> {
     map_into(&mut hash, spec.items.iter().map(|(key, item)| (key.as_str(), item.sealed.as_str())));
     let template = spec.template.clone().unwrap_or_default();
     let metadata = template.metadata.unwrap_or_default();
-    hash.update(&lp(template.type_.as_deref().unwrap_or("Opaque").as_bytes()));
+    hash.update(&lp(template.type_.as_deref().filter(|t| !t.is_empty()).unwrap_or("Opaque").as_bytes()));
     hash.update(&[u8::from(template.immutable.unwrap_or_default())]);
     for map in [&metadata.labels, &metadata.annotations, &template.data] {
         map_into(&mut hash, map.iter().map(|(key, value)| (key.as_str(), value.as_str())));

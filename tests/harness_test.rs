@@ -180,7 +180,7 @@ async fn an_unknown_kind_is_an_error_that_names_it() -> Result<()> {
 
 #[tokio::test]
 async fn components_can_be_killed_and_started_again() -> Result<()> {
-    let plane = ControlPlane::start()?;
+    let plane = ControlPlane::start_with(&[(Component::ApiServer, "--feature-gates=WatchList=false")])?;
     let configs: Api<ConfigMap> = Api::namespaced(plane.client()?, "default");
     configs.create(&PostParams::default(), &named("kept")).await?;
     for component in [Component::ApiServer, Component::Etcd] {
@@ -190,6 +190,7 @@ async fn components_can_be_killed_and_started_again() -> Result<()> {
         plane.wait_until_ready()?;
         eventually("the ConfigMap", SOON, async || Ok(configs.get("kept").await?)).await?;
     }
+    assert!(plane.pid(Component::ControllerManager)?.is_some(), "it has ended with the others");
     assert!(plane.kill(Component::ApiServer).is_ok());
     assert!(plane.kill(Component::ApiServer).is_err(), "killed twice");
     Ok(())
@@ -338,6 +339,17 @@ async fn programs_are_watched_and_signalled() -> Result<()> {
     let error = program.wait_for_line("never", SOON).await.err().context("found")?;
     assert!(format!("{error:#}").contains("it has ended without"), "{error:#}");
     assert!(program.signal(Signal::Kill).is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn programs_get_no_environment_but_their_own() -> Result<()> {
+    let program = Program::launch("/usr/bin/env").env("A", "b c").spawn()?;
+    assert!(program.wait(SOON).await?.success());
+    let names: BTreeSet<_> =
+        program.log().lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
+    let known = ["A", "PATH", "TMPDIR", "LLVM_PROFILE_FILE", "_"];
+    assert!(names.contains("A") && names.iter().all(|name| known.contains(&name.as_str())), "{names:?}");
     Ok(())
 }
 

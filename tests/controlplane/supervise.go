@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,6 +41,7 @@ import (
 //	pause X      SIGSTOP
 //	resume X     SIGCONT
 //	start X      start it with the arguments it had; does not wait for readiness
+//	restart X    kill it if it runs, then start it
 //	ready        wait until the API server says that it is ready
 //	status       which of the three run, with their pids
 //
@@ -142,6 +144,7 @@ type plane struct {
 	ca         []byte // DER
 	http       *http.Client
 	parts      map[string]*component
+	more       map[string][]string // arguments after ours, by component
 }
 
 // facts is what the parent is told when the API server is ready.
@@ -176,6 +179,13 @@ func supervise(args []string) int {
 	advertise := flags.String("advertise-address", "198.51.100.1",
 		"address that the API server writes into its own Endpoints; nothing listens there, so by default one that is reserved for documentation")
 	keep := flags.Bool("keep", false, "leave the directory, with its logs, behind")
+	more := map[string][]string{}
+	for _, name := range order {
+		flags.Func(name+"-arg", "further argument of "+name+", after our own; may be repeated", func(arg string) error {
+			more[name] = append(more[name], arg)
+			return nil
+		})
+	}
 	_ = flags.Parse(args)
 	if *dir == "" || flags.NArg() > 0 {
 		flags.Usage()
@@ -220,7 +230,7 @@ func supervise(args []string) int {
 		say(answer{Error: err.Error()})
 		return 1
 	}
-	p := &plane{dir: root, advertise: *advertise, parts: map[string]*component{}}
+	p := &plane{dir: root, advertise: *advertise, more: more, parts: map[string]*component{}}
 	defer func() {
 		p.end()
 		if !*keep {
@@ -318,6 +328,13 @@ func (p *plane) obey(ctx context.Context, words []string) error {
 	case "resume":
 		return part.signal(ctx, syscall.SIGCONT, false)
 	case "start":
+		return part.start()
+	case "restart":
+		if part.running() {
+			if err := part.signal(ctx, syscall.SIGKILL, true); err != nil {
+				return err
+			}
+		}
 		return part.start()
 	}
 	return errors.New("not a command")
@@ -550,7 +567,7 @@ func (p *plane) arguments(ports []string) error {
 		},
 	}
 	for name, program := range programs {
-		p.parts[name] = &component{args: append(append([]string{}, program...), arguments[name]...), log: p.path(name + ".log")}
+		p.parts[name] = &component{args: slices.Concat(program, arguments[name], p.more[name]), log: p.path(name + ".log")}
 	}
 	return nil
 }

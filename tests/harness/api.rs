@@ -166,8 +166,6 @@ impl ControlPlane {
         let before = self.crd_names().await?;
         self.apply(yaml).await?;
         if self.crd_names().await? != before {
-            // It may have been killed by a test.
-            self.kill(Component::ControllerManager).ok();
             self.restart(Component::ControllerManager)?;
         }
         Ok(())

@@ -92,6 +92,15 @@ impl ControlPlane {
     /// # Errors
     /// When it cannot be built or does not become ready.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// [`ControlPlane::start`], with further arguments of its programs, after those that they get anyway: as
+    /// `(Component::ApiServer, "--feature-gates=WatchList=false")`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(arguments: &[(Component, &str)]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let program = build_control_plane()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -99,6 +108,9 @@ impl ControlPlane {
         let dir = std::env::temp_dir().join(format!("bulla-plane-{}-{count}-{now:x}", std::process::id()));
         let mut command = Command::new(program);
         command.arg("supervise").arg("--dir").arg(&dir);
+        for (component, argument) in arguments {
+            command.arg(format!("--{}-arg={argument}", component.name()));
+        }
         if let Some(address) = netns::address() {
             command.args(["--advertise-address", &address]);
         }
@@ -209,13 +221,13 @@ impl ControlPlane {
         self.command(&format!("resume {}", component.name())).map(drop)
     }
 
-    /// Starts what was killed or stopped, on the same port and data; returns at once. [`ControlPlane::wait_until_ready`]
-    /// waits. The controller manager wants an API server that is ready.
+    /// Kills a component if it runs, and starts it with the arguments, ports and data that it had. Returns at once:
+    /// [`ControlPlane::wait_until_ready`] waits. The controller manager wants an API server that is ready.
     ///
     /// # Errors
-    /// When it is running.
+    /// When it cannot be started.
     pub fn restart(&self, component: Component) -> Result<()> {
-        self.command(&format!("start {}", component.name())).map(drop)
+        self.command(&format!("restart {}", component.name())).map(drop)
     }
 
     /// Waits until the API server is ready.

@@ -101,11 +101,12 @@ impl Launch {
     pub fn spawn(self) -> Result<Program> {
         let name = self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned();
         let (mut reader, writer) = io::pipe()?;
-        // `setpriv` becomes the program, so that pid and signals are the program's.
+        // `setpriv` and then `sh` become the program, so that pid and signals are the program's.
         let mut command = match setpriv() {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program);
+                command.args(["--pdeathsig", "KILL", "--", "/bin/sh", "-c", UNLESS_ORPHANED]);
+                command.arg(std::process::id().to_string()).arg(&self.program);
                 command
             }
             None => Command::new(&self.program),
@@ -288,6 +289,9 @@ fn tail(text: &str) -> &str {
     let start = text.len().saturating_sub(4096);
     (start..=text.len()).find_map(|at| text.get(at..)).unwrap_or_default()
 }
+
+/// The parent can have died before it was asked for a signal at its death: then its child has another parent by now.
+const UNLESS_ORPHANED: &str = "test \"$PPID\" = \"$0\" || exit 1; unset PWD OLDPWD SHLVL; exec \"$@\"";
 
 /// util-linux's `setpriv`, which can ask for a signal at the death of the parent.
 fn setpriv() -> Option<&'static Path> {
