@@ -848,3 +848,7 @@ fn key_body(namespace: &str, name: &str, identity: &Identity) -> Vec<u8> {
     let _ = serde_json::to_writer(&mut bytes, &body);
     bytes
 }
+
+#[cfg(test)]
+#[path = "keyring_tests.rs"]
+mod tests;
