@@ -49,10 +49,20 @@ mod plane;
 mod program;
 mod wait;
 
+pub use api::{apply, delete, service_account_kubeconfig, service_account_token, write_private};
 pub use build::build_control_plane;
 pub use plane::{Component, ControlPlane, cluster};
 pub use program::{Launch, Program, Signal, binary};
 pub use wait::eventually;
+
+/// The address in the line in which the controller says where it listens.
+#[must_use]
+pub fn http_address(line: &str) -> Option<&str> {
+    let rest = &line[line.find("http listening")?..];
+    let address =
+        rest.split(['"', ' ', '=']).find(|word| word.contains(':') && word.ends_with(|c: char| c.is_ascii_digit()))?;
+    Some(address)
+}
 
 /// Says why a test did not run, or fails it where everything has to run: when `CI` is set.
 ///

@@ -141,8 +141,7 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
         bulla_tests::skip(format!("the tests through the API server's service proxy: {reason}"));
     }
     for (name, test) in build_tests("bulla-tests")? {
-        let mut command =
-            if isolated.is_ok() { netns::command(&test, [""; 0]) } else { command(&test) };
+        let mut command = if isolated.is_ok() { netns::command(&test, [""; 0]) } else { command(&test) };
         command
             .current_dir(root().join("tests"))
             .env("BULLA_BIN_DIR", &programs)
@@ -181,18 +180,32 @@ fn fuzz(args: &Args, _: &mut Summary) -> Result<()> {
     }
     let fuzzer = tool("cargo-fuzz")?;
     let targets = output(command(&fuzzer).env("RUSTUP_TOOLCHAIN", "nightly").args(["fuzz", "list"]))?;
-    for target in targets.lines() {
-        println!("-- {target}");
+    for name in targets.lines() {
+        println!("-- {name}");
+        // What is found grows outside the checkout's seeds.
+        let corpus = target().join("fuzz-corpus").join(name);
+        std::fs::create_dir_all(&corpus)?;
         run(command(&fuzzer)
             .env("RUSTUP_TOOLCHAIN", "nightly")
-            .args(["fuzz", "run", "--sanitizer", "none", target, "--"])
+            .args(["fuzz", "run", "--sanitizer", "none", name])
+            .arg(corpus)
+            .arg(format!("fuzz/seeds/{name}"))
+            .arg("--")
             .arg(format!("-max_total_time={}", args.fuzz_seconds))
-            .args(["-print_final_stats=1", "-verbosity=0", "-max_len=65536"]))?;
+            .args(["-verbosity=0", "-max_len=65536", "-timeout=10"]))?;
     }
     Ok(())
 }
 
 fn dependencies(_: &Args, _: &mut Summary) -> Result<()> {
     let deny = tool("cargo-deny")?;
-    run(command(deny).args(["--offline", "--workspace", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
+    run(command(deny).args([
+        "--offline",
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
