@@ -13,6 +13,7 @@ use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
+use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::run::{build_programs, command, output};
@@ -39,7 +40,7 @@ const SOON: Duration = Duration::from_secs(60);
 fn values() -> Result<[(&'static str, Zeroizing<String>); 2]> {
     let random = |prefix: &str| -> Result<Zeroizing<String>> {
         let mut bytes = [0; 12];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow!("no randomness"))?;
         Ok(Zeroizing::new(bytes.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}"))))
     };
     Ok([("username", random("shop-")?), ("password", random("pw-")?)])
