@@ -681,7 +681,7 @@ impl<'s> Planner<'s> {
         expect_map(map)?;
         let keys: Vec<&str> =
             map.node().entries().unwrap_or_default().iter().map(|e| e.key.scalar().unwrap_or_default()).collect();
-        let before = if keys.is_sorted() { keys.iter().filter(|other| **other < key).next_back() } else { keys.last() };
+        let before = if keys.is_sorted() { keys.iter().rfind(|other| **other < key) } else { keys.last() };
         let after = before.map_or(After::Nothing, |key| After::Key((*key).into()));
         self.add_after(map, after, key, value)
     }

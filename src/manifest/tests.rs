@@ -699,5 +699,6 @@ fn a_thousand_manifests() {
     let edits: Vec<_> =
         (0..1000).map(|index| (index, Edit::ReplaceObject(Tree::sealed(&sealed_manifest("x"))))).collect();
     stream.apply(&edits).unwrap();
-    println!("{} bytes: read in {read:?}, all replaced after {:?}", text.len(), start.elapsed());
+    // Optimised it is about 20 ms, and 70 ms with all edits; this is to find what grows with the square.
+    assert!(read.as_secs() < 5 && start.elapsed().as_secs() < 20);
 }

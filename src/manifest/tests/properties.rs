@@ -391,7 +391,9 @@ proptest! {
         }
         prop_assert_eq!(case.text.starts_with('\u{feff}'), after.starts_with('\u{feff}'));
         let line_ends = |text: &str| (text.contains("\r\n"), text.replace("\r\n", "").contains('\n'), text.ends_with('\n'));
-        if case.lines.0.len() > 1 {
+        // A removal at the end may bring up an empty line.
+        let removal = told.starts_with("Remove") && !case.text.ends_with('\n');
+        if case.lines.0.len() > 1 && !removal {
             prop_assert_eq!(line_ends(&case.text), line_ends(&after), "{}", told);
         }
     }
