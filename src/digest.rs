@@ -37,3 +37,14 @@ fn map_into<'a>(hash: &mut Context, entries: impl ExactSizeIterator<Item = (&'a 
         hash.update(&lp(value.as_bytes()));
     }
 }
+
+/// `i` and the base32 of a SHA-256 over the parts with their lengths: names what a Secret was made from, in a status.
+#[must_use]
+pub fn inputs_digest(parts: &[&[u8]]) -> String {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&lp(b"bulla/v1/inputs"));
+    for part in parts {
+        hash.update(&lp(part));
+    }
+    format!("i{}", base32(hash.finish().as_ref()))
+}

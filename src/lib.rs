@@ -55,6 +55,7 @@ pub mod limits;
 pub mod manifest;
 pub mod metadata;
 pub mod open;
+pub mod policy;
 pub mod recipient;
 pub mod resource;
 pub mod rewrap;

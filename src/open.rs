@@ -275,6 +275,19 @@ impl<'a> Inspected<'a> {
     }
 }
 
+/// For whom the data keys of an object are wrapped, one set for each used map, sound or not: without a readable line an
+/// object needs nobody.
+#[must_use]
+pub fn readers(spec: &SealedSecretSpec) -> BTreeSet<BTreeSet<Fingerprint>> {
+    let common = spec.items.values().any(|item| item.envelopes.is_none()).then_some(&spec.envelopes);
+    common
+        .into_iter()
+        .chain(spec.items.values().filter_map(|item| item.envelopes.as_ref()))
+        .map(|lines| lines.values().filter_map(|text| Some(EnvelopeHead::parse(text).ok()?.fingerprint)).collect())
+        .filter(|set: &BTreeSet<_>| !set.is_empty())
+        .collect()
+}
+
 /// The place that an object's own metadata and scope say (rule 3).
 ///
 /// # Errors
