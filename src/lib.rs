@@ -4,6 +4,7 @@ pub mod digest;
 pub mod envelope;
 pub mod item;
 pub mod limits;
+pub mod manifest;
 pub mod metadata;
 pub mod open;
 pub mod recipient;

@@ -1,0 +1,406 @@
+//! Reading manifests as people have them, and editing them without touching anything else.
+//!
+//! [`Stream::read`] takes the bytes of a file: YAML or JSON, several documents, Lists, any encoding of Unicode that
+//! editors write. Its [`Object`]s are what `kubectl apply` would see, each with its place; [`Object::secret`] and
+//! [`Object::sealed`] read the two kinds that matter here, everything else passes byte for byte. [`Stream::apply`]
+//! changes single members in the text and proves, by reading the result again, that nothing else changed.
+//!
+//! Texts may hold values: they are cleared when dropped, and neither an error nor a `Debug` shows one. (The parser's own
+//! buffers for escaped and block scalars are not cleared.)
+
+use zeroize::Zeroizing;
+
+pub mod edit;
+pub mod emit;
+mod error;
+mod node;
+mod plain;
+mod sealed;
+mod source;
+
+pub use edit::{Applied, Edit, EnvelopeMap, TextPath};
+pub use emit::{SealedManifest, Tree};
+pub use error::{ManifestError, ManifestErrorKind, Span};
+pub use node::{
+    Ambiguity, Document, Entry, MAX_ALIAS_BYTES, MAX_ALIAS_NODES, MAX_DEPTH, MAX_NODES, Member, Node, NodeKind, Style,
+    Tag, yaml11_ambiguous,
+};
+pub use plain::{Dropped, PlainView};
+pub use sealed::{EnvelopePlaces, ItemPlaces, SealedPlaces, SealedView};
+pub use source::{Encoding, LineEnding, MAX_TEXT, Source};
+
+use std::fmt;
+use std::ops::Range;
+
+/// A text with its documents and objects.
+pub struct Stream {
+    source: Source,
+    documents: Vec<Document>,
+    comments: Vec<Range<usize>>,
+    objects: Vec<Found>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({} documents, {} objects)", self.documents.len(), self.objects.len())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Found {
+    document: usize,
+    /// Index into `items`, for each List on the way.
+    path: Vec<usize>,
+    api_version: Option<String>,
+    kind: Option<String>,
+}
+
+impl Stream {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is neither YAML nor JSON, with its place; and limits exceeded. What is wrong within an object is said when
+    /// the object is read.
+    pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::parse(Source::decode(bytes)?)
+    }
+
+    fn parse(source: Source) -> Result<Self, ManifestError> {
+        let node::Parsed { documents, comments } = node::parse(source.text())?;
+        let mut objects = Vec::new();
+        for (index, document) in documents.iter().enumerate() {
+            flatten(&document.root, None, &mut Vec::new(), &mut |path, api_version, kind| {
+                objects.push(Found { document: index, path: path.to_vec(), api_version, kind });
+            });
+        }
+        Ok(Self { source, documents, comments, objects })
+    }
+
+    /// The text, without a byte-order mark: all places count from its begin. It may hold values.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.source.text()
+    }
+
+    /// How the bytes were encoded.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.source.encoding()
+    }
+
+    /// How lines end.
+    #[must_use]
+    pub fn line_ending(&self) -> LineEnding {
+        self.source.line_ending()
+    }
+
+    /// Whether the text is JSON or YAML that looks like it: each document one pair of braces or brackets.
+    #[must_use]
+    pub fn is_flow(&self) -> bool {
+        !self.documents.is_empty() && self.documents.iter().all(|document| document.root.is_flow())
+    }
+
+    /// The documents, empty ones too.
+    #[must_use]
+    pub fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// The byte ranges of all comments.
+    #[must_use]
+    pub fn comments(&self) -> &[Range<usize>] {
+        &self.comments
+    }
+
+    /// The objects in the order of the text: each document that is a mapping, Lists taken apart.
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = Object<'_>> {
+        (0..self.objects.len()).map(|index| Object { stream: self, index })
+    }
+
+    /// One object by its index among [`Stream::objects`].
+    #[must_use]
+    pub fn object(&self, index: usize) -> Option<Object<'_>> {
+        (index < self.objects.len()).then_some(Object { stream: self, index })
+    }
+
+    /// The bytes to write: see [`Source::to_bytes`].
+    #[must_use]
+    pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+        self.source.to_bytes()
+    }
+
+    /// The bytes to write: see [`Source::to_bytes`].
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.source.to_bytes()
+    }
+}
+
+/// The kinds of List that are taken apart, and what their items are when they don't say it themselves.
+fn list_of(api_version: Option<&str>, kind: Option<&str>) -> Option<Option<&'static str>> {
+    match (api_version, kind) {
+        (Some("v1"), Some("List")) => Some(None),
+        (Some("v1"), Some("SecretList")) => Some(Some("Secret")),
+        (Some(crate::resource::API_VERSION), Some("SealedSecretList")) => Some(Some(crate::resource::KIND)),
+        _ => None,
+    }
+}
+
+fn flatten(
+    node: &Node,
+    inherited: Option<(&str, &str)>,
+    path: &mut Vec<usize>,
+    emit: &mut impl FnMut(&[usize], Option<String>, Option<String>),
+) {
+    if node.entries().is_none() {
+        return;
+    }
+    let word = |key: &str| node.get(key).and_then(Node::scalar);
+    let (mut api_version, mut kind) = (word("apiVersion"), word("kind"));
+    if let Some((list_version, list_kind)) = inherited
+        && kind.is_none()
+    {
+        api_version = api_version.or(Some(list_version));
+        kind = Some(list_kind);
+    }
+    if let Some(of) = list_of(api_version, kind)
+        && let Some(items) = node.get("items")
+        && (items.items().is_some() || items.is_null())
+    {
+        for (index, item) in items.items().unwrap_or_default().iter().enumerate() {
+            path.push(index);
+            flatten(item, api_version.zip(of), path, emit);
+            path.pop();
+        }
+        return;
+    }
+    emit(path, api_version.map(str::to_owned), kind.map(str::to_owned));
+}
+
+/// An object of a stream.
+#[derive(Clone, Copy)]
+pub struct Object<'s> {
+    stream: &'s Stream,
+    index: usize,
+}
+
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Object({} {:?} {:?})", self.index, self.kind(), self.name())
+    }
+}
+
+impl<'s> Object<'s> {
+    /// Its index among the stream's objects; edits keep it.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The index of its document.
+    #[must_use]
+    pub fn document(&self) -> usize {
+        self.found().document
+    }
+
+    /// Where it stands in its document: its index in `items`, for each List on the way; empty when it is the document.
+    #[must_use]
+    pub fn path(&self) -> &'s [usize] {
+        &self.found().path
+    }
+
+    /// `apiVersion` as it stands there.
+    #[must_use]
+    pub fn api_version(&self) -> Option<&'s str> {
+        self.found().api_version.as_deref()
+    }
+
+    /// `kind` as it stands there.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'s str> {
+        self.found().kind.as_deref()
+    }
+
+    /// `metadata.name` as it stands there.
+    #[must_use]
+    pub fn name(&self) -> Option<&'s str> {
+        self.metadata("name")
+    }
+
+    /// `metadata.namespace` as it stands there.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&'s str> {
+        self.metadata("namespace")
+    }
+
+    fn metadata(&self, key: &str) -> Option<&'s str> {
+        self.node().get("metadata")?.get(key).filter(|node| !node.is_null())?.scalar()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.node().span
+    }
+
+    /// Its tree.
+    #[must_use]
+    pub fn node(&self) -> &'s Node {
+        let found = self.found();
+        let mut node = &self.stream.documents[found.document].root;
+        for index in &found.path {
+            match node.get("items").and_then(Node::items).and_then(|items| items.get(*index)) {
+                Some(item) => node = item,
+                None => break,
+            }
+        }
+        node
+    }
+
+    /// Whether it is a Secret.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.kind() == Some("Secret") && self.api_version() == Some("v1")
+    }
+
+    /// Whether it is a SealedSecret of the native format.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.kind() == Some(crate::resource::KIND) && self.api_version() == Some(crate::resource::API_VERSION)
+    }
+
+    fn found(&self) -> &'s Found {
+        &self.stream.objects[self.index]
+    }
+
+    /// What is wrong with the tree itself: duplicate keys, custom tags. An object that uses aliases answers for the whole
+    /// document.
+    fn defect(&self) -> Option<ManifestError> {
+        let node = self.node();
+        let aliased = node.first_alias().is_some();
+        self.stream.documents[self.document()]
+            .defects
+            .iter()
+            .find(|defect| {
+                aliased || defect.span.is_some_and(|at| node.span.start <= at.start && at.start <= node.span.end)
+            })
+            .cloned()
+    }
+
+    /// The error with its document; a text that begins like a template's is called one.
+    fn error(&self, error: ManifestError) -> ManifestError {
+        let error = error.in_document(self.document());
+        let templated = error.span.and_then(|span| self.stream.text().get(span.start..));
+        if error.kind == ManifestErrorKind::WrongType && templated.is_some_and(|text| text.starts_with("{{")) {
+            return ManifestError {
+                kind: ManifestErrorKind::Template,
+                message: format!("{}: this looks like a template", error.message),
+                help: Some("render it first (helm template), or seal the values that it takes".into()),
+                ..error
+            };
+        }
+        error
+    }
+}
+
+/// The text of a scalar that must be text to a reader of any version.
+fn text_of<'n>(node: &'n Node, what: &str) -> Result<&'n str, ManifestError> {
+    if let Some(ambiguity) = node.not_text() {
+        return Err(not_text(node, what, ambiguity));
+    }
+    plain_text(node, what)
+}
+
+/// The text of a scalar that kubectl takes for text.
+fn value_text_of<'n>(node: &'n Node, what: &str) -> Result<&'n str, ManifestError> {
+    if let Some(ambiguity) = node.not_text()
+        && (ambiguity.for_kubectl() || node.tag != Tag::None)
+    {
+        return Err(not_text(node, what, ambiguity));
+    }
+    plain_text(node, what)
+}
+
+fn plain_text<'n>(node: &'n Node, what: &str) -> Result<&'n str, ManifestError> {
+    if node.tag == Tag::Binary {
+        return Err(ManifestError::new(ManifestErrorKind::Tag, format!("{what} has the tag !!binary"))
+            .at(node.span)
+            .help("remove the tag; base64 belongs under data as it is"));
+    }
+    node.scalar().ok_or_else(|| wrong_type(node, what, "text"))
+}
+
+fn not_text(node: &Node, what: &str, ambiguity: Ambiguity) -> ManifestError {
+    if ambiguity == Ambiguity::Null {
+        return ManifestError::new(ManifestErrorKind::WrongType, format!("{what} has no value"))
+            .at(node.span)
+            .help("write \"\" if it is empty on purpose, else remove it");
+    }
+    let kind = if ambiguity.for_kubectl() { ManifestErrorKind::WrongType } else { ManifestErrorKind::Ambiguous };
+    ManifestError::new(kind, format!("{what} is {}, not text", ambiguity.name())).at(node.span).help("quote it")
+}
+
+fn wrong_type(node: &Node, what: &str, wanted: &str) -> ManifestError {
+    ManifestError::new(ManifestErrorKind::WrongType, format!("{what} is {}; {wanted} belongs here", node.type_name()))
+        .at(node.span)
+}
+
+/// A key, which must be text to a reader of any version.
+fn key_of<'n>(key: &'n Node, within: &str) -> Result<&'n str, ManifestError> {
+    if let (Some(ambiguity), Some(text)) = (key.not_text(), key.scalar()) {
+        return Err(ManifestError::new(
+            ManifestErrorKind::Ambiguous,
+            format!("the key {text} under {within} is {} to many readers", ambiguity.name()),
+        )
+        .at(key.span)
+        .help(format!("quote it: \"{text}\"")));
+    }
+    key.scalar().ok_or_else(|| wrong_type(key, &format!("a key under {within}"), "text"))
+}
+
+fn boolean(node: &Node, what: &str) -> Result<bool, ManifestError> {
+    match (node.not_text(), node.scalar()) {
+        (Some(Ambiguity::Bool), Some("true")) => Ok(true),
+        (Some(Ambiguity::Bool), Some("false")) => Ok(false),
+        _ => Err(ManifestError::new(ManifestErrorKind::WrongType, format!("{what} is neither true nor false"))
+            .at(node.span)
+            .help("write true or false, without quotes")),
+    }
+}
+
+/// Fields of `metadata` that the API server keeps for itself, or that belong to the live object only.
+const SERVER_METADATA: &[&str] = &[
+    "clusterName",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+fn unknown_field(key: &Node, within: &str, known: &[&str]) -> ManifestError {
+    let name: String = key.scalar().unwrap_or_default().chars().take(64).collect();
+    let place = if within.is_empty() { String::new() } else { format!(" under {within}") };
+    let error =
+        ManifestError::new(ManifestErrorKind::UnknownField, format!("unknown field \"{name}\"{place}")).at(key.span);
+    match known.iter().find(|field| near(field, &name)) {
+        Some(field) => error.help(format!("did you mean {field}?")),
+        None => error.help("remove it, or correct it"),
+    }
+}
+
+/// Whether one is likely meant where the other stands: another case, or one edit apart.
+fn near(field: &str, name: &str) -> bool {
+    let (a, b) = (field.to_lowercase().into_bytes(), name.to_lowercase().into_bytes());
+    let prefix = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let suffix = a[prefix..].iter().rev().zip(b[prefix..].iter().rev()).take_while(|(a, b)| a == b).count();
+    a.len().max(b.len()) - prefix - suffix <= 2 && a.len() > 2 && prefix + suffix > 0
+}
+
+#[cfg(test)]
+mod tests;
