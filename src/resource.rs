@@ -3,7 +3,6 @@
 //! These types say what the API server stores. They carry text only: what the text means is parsed by [`crate::item`]
 //! and [`crate::envelope`], and whether the whole of it is sound is decided by [`crate::open::inspect`].
 #![allow(clippy::duplicated_attributes, reason = "each print column names its type and path")]
-
 // Clippy takes the keys of different printcolumns for duplicates.
 #![allow(clippy::duplicated_attributes)]
 

@@ -230,7 +230,7 @@ impl Cluster {
     }
 
     pub fn sleep(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Has envelopes wrapped for the cluster's preferred key. Taken from the answers is only what was asked for: lines of

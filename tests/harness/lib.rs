@@ -58,10 +58,8 @@ pub use wait::eventually;
 /// The address in the line in which the controller says where it listens.
 #[must_use]
 pub fn http_address(line: &str) -> Option<&str> {
-    let rest = &line[line.find("http listening")?..];
-    let address =
-        rest.split(['"', ' ', '=']).find(|word| word.contains(':') && word.ends_with(|c: char| c.is_ascii_digit()))?;
-    Some(address)
+    let rest = line.split_once("listening what=\"http\" address=")?.1;
+    rest.split_whitespace().next()
 }
 
 /// Says why a test did not run, or fails it where everything has to run: when `CI` is set.
