@@ -229,10 +229,6 @@ impl Cluster {
         }
     }
 
-    pub fn sleep(&self, time: Duration) {
-        self.runtime.block_on(async { tokio::time::sleep(time).await });
-    }
-
     /// Has envelopes wrapped for the cluster's preferred key. Taken from the answers is only what was asked for: lines of
     /// the same data key for the expected recipient. The result has an entry for each envelope that was answered.
     pub fn rewrap(&self, envelopes: &[Envelope], expected: &Recipient) -> Result<HashMap<String, Answer>> {
