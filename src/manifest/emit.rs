@@ -467,7 +467,8 @@ pub(super) fn write_quoted(out: &mut Out, text: &str) {
     out.push("\"");
     let mut from = 0;
     for (at, c) in text.char_indices() {
-        let as_it_is = (c >= ' ' && c < '\u{7f}' && c != '"' && c != '\\') || (c >= '\u{a0}' && is_plain_unicode(c));
+        let as_it_is =
+            ((' '..'\u{7f}').contains(&c) && c != '"' && c != '\\') || (c >= '\u{a0}' && is_plain_unicode(c));
         if as_it_is {
             continue;
         }
@@ -498,7 +499,7 @@ pub(super) fn write_flow(out: &mut Out, tree: &Tree, flow: Flow<'_>) {
         Tree::Line(text) => write_quoted(out, text),
         Tree::Bool(value) => out.push(if *value { "true" } else { "false" }),
         Tree::Seq(items) => {
-            write_bracketed(out, ("[", "]"), items, flow, |out, item, flow| write_flow(out, item, flow));
+            write_bracketed(out, ("[", "]"), items, flow, write_flow);
         }
         Tree::Map(members) => {
             write_bracketed(out, ("{", "}"), members, flow, |out, (key, value), flow| {

@@ -12,7 +12,8 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, TypeMeta,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    TypeMeta,
 };
 use kube::discovery::Scope;
 use kube::{Client, ResourceExt};
@@ -50,45 +51,20 @@ impl ControlPlane {
         Ok(Client::try_from(self.config(&token)?)?)
     }
 
-    /// A token of a service account, valid for an hour. Waits for the account: a namespace's `default` is made by a
-    /// controller.
+    /// [`service_account_token`] of this cluster.
     ///
     /// # Errors
-    /// When the service account does not come into being, or gets no token.
+    /// As there.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client()?, namespace);
-        let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        eventually(&format!("a token of {namespace}/{name}"), SOON, async || {
-            let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
-            Ok(answer.status.context("an answer without a status")?.token)
-        })
-        .await
+        service_account_token(&self.client()?, namespace, name).await
     }
 
-    /// A kubeconfig in `dir` with a service account's token, and its namespace as the default one.
+    /// [`service_account_kubeconfig`] of this cluster.
     ///
     /// # Errors
-    /// As [`ControlPlane::service_account_token`]; or when the file cannot be written.
+    /// As there.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, dir: &Path) -> Result<PathBuf> {
-        let token = self.service_account_token(namespace, name).await?;
-        let certificate = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", self.ca());
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {
-                "server": self.server(),
-                "certificate-authority-data": BASE64_STANDARD.encode(certificate),
-            }}],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": name, "namespace": namespace}}],
-            "current-context": "test",
-        });
-        let path = dir.join(format!("kubeconfig-{namespace}-{name}"));
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all(&serde_json::to_vec_pretty(&config)?)?;
-        Ok(path)
+        service_account_kubeconfig(&self.client_config()?, namespace, name, dir).await
     }
 
     /// Makes a namespace with a name of its own that begins with `prefix`, and returns the name.
@@ -117,43 +93,7 @@ impl ControlPlane {
     /// # Errors
     /// As there.
     pub async fn apply_in(&self, namespace: &str, yaml: &str) -> Result<Vec<DynamicObject>> {
-        let client = self.client()?;
-        let mut documents = documents(yaml)?;
-        documents.sort_by_key(|document| match document["kind"].as_str() {
-            Some("CustomResourceDefinition") => 0,
-            Some("Namespace") => 1,
-            _ => 2,
-        });
-        let brings_kinds = documents.iter().any(|document| document["kind"] == "CustomResourceDefinition");
-        let patience = if brings_kinds { SOON } else { Duration::from_secs(1) };
-        let mut applied = Vec::new();
-        let mut known = BTreeMap::new();
-        for document in documents {
-            let object = DynamicObject::deserialize(&document).context("a document that is no Kubernetes object")?;
-            let types = object.types.clone().context("a document without apiVersion or kind")?;
-            let name = object.metadata.name.clone().with_context(|| format!("a {} without a name", types.kind))?;
-            let key = (types.api_version.clone(), types.kind.clone());
-            let (resource, scope) = match known.get(&key) {
-                Some(found) => found,
-                None => known.entry(key).or_insert(discover(&client, &types, patience).await?),
-            };
-            let api: Api<DynamicObject> = match scope {
-                Scope::Cluster => Api::all_with(client.clone(), resource),
-                Scope::Namespaced => {
-                    let namespace = object.metadata.namespace.as_deref().unwrap_or(namespace);
-                    Api::namespaced_with(client.clone(), namespace, resource)
-                }
-            };
-            let made = api
-                .patch(&name, &PatchParams::apply("kubectl"), &Patch::Apply(&document))
-                .await
-                .with_context(|| format!("applying {} {name}", types.kind))?;
-            if types.kind == "CustomResourceDefinition" {
-                established(&api, &name).await?;
-            }
-            applied.push(made);
-        }
-        Ok(applied)
+        apply(&self.client()?, namespace, yaml).await
     }
 
     /// [`ControlPlane::apply`] for custom resource definitions, after which the garbage collector knows their kinds. By
@@ -233,6 +173,135 @@ impl ControlPlane {
         create::<EndpointSlice>(&client, namespace, slice).await?;
         Ok(())
     }
+}
+
+/// What `kubectl apply --server-side` does; see [`ControlPlane::apply_in`].
+///
+/// # Errors
+/// When the text is not YAML of Kubernetes objects, or the API server refuses one.
+pub async fn apply(client: &Client, namespace: &str, yaml: &str) -> Result<Vec<DynamicObject>> {
+    let mut documents = documents(yaml)?;
+    documents.sort_by_key(|document| match document["kind"].as_str() {
+        Some("CustomResourceDefinition") => 0,
+        Some("Namespace") => 1,
+        _ => 2,
+    });
+    let brings_kinds = documents.iter().any(|document| document["kind"] == "CustomResourceDefinition");
+    let patience = if brings_kinds { SOON } else { Duration::from_secs(1) };
+    let mut applied = Vec::new();
+    let mut known = BTreeMap::new();
+    for document in documents {
+        let object = DynamicObject::deserialize(&document).context("a document that is no Kubernetes object")?;
+        let types = object.types.clone().context("a document without apiVersion or kind")?;
+        let name = object.metadata.name.clone().with_context(|| format!("a {} without a name", types.kind))?;
+        let key = (types.api_version.clone(), types.kind.clone());
+        let (resource, scope) = match known.get(&key) {
+            Some(found) => found,
+            None => known.entry(key).or_insert(discover(client, &types, patience).await?),
+        };
+        let api: Api<DynamicObject> = match scope {
+            Scope::Cluster => Api::all_with(client.clone(), resource),
+            Scope::Namespaced => {
+                let namespace = object.metadata.namespace.as_deref().unwrap_or(namespace);
+                Api::namespaced_with(client.clone(), namespace, resource)
+            }
+        };
+        let made = api
+            .patch(&name, &PatchParams::apply("kubectl"), &Patch::Apply(&document))
+            .await
+            .with_context(|| format!("applying {} {name}", types.kind))?;
+        if types.kind == "CustomResourceDefinition" {
+            established(&api, &name).await?;
+        }
+        applied.push(made);
+    }
+    Ok(applied)
+}
+
+/// Deletes what a file lists, but for some kinds. What is not there is no error.
+///
+/// # Errors
+/// When the text is not YAML of Kubernetes objects, or the API server refuses.
+pub async fn delete(client: &Client, yaml: &str, except: &[&str]) -> Result<()> {
+    for document in documents(yaml)? {
+        let object = DynamicObject::deserialize(&document).context("a document that is no Kubernetes object")?;
+        let types = object.types.clone().context("a document without apiVersion or kind")?;
+        if except.contains(&types.kind.as_str()) {
+            continue;
+        }
+        let (resource, scope) = discover(client, &types, Duration::from_secs(1)).await?;
+        let api: Api<DynamicObject> = match (scope, object.metadata.namespace.as_deref()) {
+            (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), namespace, &resource),
+            (Scope::Namespaced, None) => Api::default_namespaced_with(client.clone(), &resource),
+            (Scope::Cluster, _) => Api::all_with(client.clone(), &resource),
+        };
+        match api.delete(&object.name_any(), &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            answer => drop(answer?),
+        }
+    }
+    Ok(())
+}
+
+/// A token of a service account, valid for an hour. Waits for the account: a namespace's `default` is made by a
+/// controller.
+///
+/// # Errors
+/// When the service account does not come into being, or gets no token.
+pub async fn service_account_token(client: &Client, namespace: &str, name: &str) -> Result<String> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    eventually(&format!("a token of {namespace}/{name}"), SOON, async || {
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(answer.status.context("an answer without a status")?.token)
+    })
+    .await
+}
+
+/// A kubeconfig in `dir` with a service account's token, and its namespace as the default one.
+///
+/// # Errors
+/// As [`service_account_token`]; or when the file cannot be written.
+pub async fn service_account_kubeconfig(
+    config: &kube::Config,
+    namespace: &str,
+    name: &str,
+    dir: &Path,
+) -> Result<PathBuf> {
+    let token = service_account_token(&Client::try_from(config.clone())?, namespace, name).await?;
+    let mut cluster = json!({ "server": config.cluster_url.to_string() });
+    if let Some(certificates) = &config.root_cert {
+        let pem: String = certificates
+            .iter()
+            .map(|der| {
+                let body = BASE64_STANDARD.encode(der);
+                format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+            })
+            .collect();
+        cluster["certificate-authority-data"] = BASE64_STANDARD.encode(pem).into();
+    }
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": name, "namespace": namespace}}],
+        "current-context": "test",
+    });
+    let path = dir.join(format!("kubeconfig-{namespace}-{name}"));
+    write_private(&path, &serde_json::to_vec_pretty(&config)?)?;
+    Ok(path)
+}
+
+/// Writes a file that only its owner reads.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)?;
+    Ok(())
 }
 
 async fn create<K>(client: &Client, namespace: &str, object: Value) -> Result<K>

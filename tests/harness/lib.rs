@@ -49,10 +49,18 @@ mod plane;
 mod program;
 mod wait;
 
+pub use api::{apply, delete, service_account_kubeconfig, service_account_token, write_private};
 pub use build::build_control_plane;
 pub use plane::{Component, ControlPlane, cluster};
 pub use program::{Launch, Program, Signal, binary};
 pub use wait::eventually;
+
+/// The address in the line in which the controller says where it listens.
+#[must_use]
+pub fn http_address(line: &str) -> Option<&str> {
+    let rest = line.split_once("listening what=\"http\" address=")?.1;
+    rest.split_whitespace().next()
+}
 
 /// Says why a test did not run, or fails it where everything has to run: when `CI` is set.
 ///

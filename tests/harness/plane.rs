@@ -260,10 +260,6 @@ impl ControlPlane {
     pub(crate) fn admin_token(&self) -> &str {
         &self.facts.token
     }
-
-    pub(crate) fn ca(&self) -> &str {
-        &self.facts.ca
-    }
 }
 
 impl Supervisor {

@@ -1,5 +1,10 @@
 //! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_macros, reason = "what they print is their result")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_macros,
+    reason = "what they print is their result"
+)]
 
 mod bench;
 mod demo;

@@ -32,7 +32,7 @@ pub fn cargo() -> Command {
 }
 
 /// Runs to the end; what it prints is seen at once.
-pub fn run(command: &mut Command) -> Result<()> {
+pub fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;
     ensure!(status.success(), "{} failed: {status}", name(command));
     Ok(())
@@ -75,7 +75,7 @@ pub fn build_programs(release: bool) -> Result<PathBuf> {
     if release {
         build.arg("--release");
     }
-    run(&mut build)?;
+    succeed(&mut build)?;
     Ok(target().join(if release { "release" } else { "debug" }))
 }
 
@@ -99,6 +99,6 @@ pub fn build_tests(package: &str) -> Result<Vec<(String, PathBuf)>> {
 pub fn build_oracles() -> Result<PathBuf> {
     let program = target().join("oracles/oracles");
     let mut build = command("go");
-    run(build.current_dir(root().join("tests/oracles")).args(["build", "-o"]).arg(&program).arg("."))?;
+    succeed(build.current_dir(root().join("tests/oracles")).args(["build", "-o"]).arg(&program).arg("."))?;
     Ok(program)
 }

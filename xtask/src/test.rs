@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use bulla_tests::{build_control_plane, netns};
 
-use crate::run::{build_oracles, build_programs, build_tests, cargo, command, output, root, run, target, tee};
+use crate::run::{build_oracles, build_programs, build_tests, cargo, command, output, root, succeed, target, tee};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -55,7 +55,7 @@ impl Summary {
 }
 
 /// Runs the steps, and ends with the test runners' own summary lines.
-pub fn run_steps(args: &Args, summary: &mut Summary) -> Result<()> {
+fn run_steps(args: &Args, summary: &mut Summary) -> Result<()> {
     for (name, title, step) in STEPS {
         if !args.steps.is_empty() && !args.steps.iter().any(|wanted| wanted == name) {
             continue;
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn format(_: &Args, _: &mut Summary) -> Result<()> {
-    run(cargo().args(["fmt", "--all", "--check"]))?;
+    succeed(cargo().args(["fmt", "--all", "--check"]))?;
     for module in ["tests/oracles", "tests/controlplane"] {
         let unformatted = output(command("gofmt").arg("-l").arg(module))?;
         ensure!(unformatted.is_empty(), "gofmt would change:\n{unformatted}");
@@ -93,15 +93,15 @@ fn format(_: &Args, _: &mut Summary) -> Result<()> {
 }
 
 fn lint(_: &Args, _: &mut Summary) -> Result<()> {
-    run(cargo().args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    succeed(cargo().args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     for module in ["tests/oracles", "tests/controlplane"] {
-        run(command("go").current_dir(root().join(module)).args(["vet", "./..."]))?;
+        succeed(command("go").current_dir(root().join(module)).args(["vet", "./..."]))?;
     }
     Ok(())
 }
 
 fn docs(_: &Args, _: &mut Summary) -> Result<()> {
-    run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"]))
+    succeed(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"]))
 }
 
 fn oracles(_: &Args, summary: &mut Summary) -> Result<()> {
@@ -141,8 +141,7 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
         bulla_tests::skip(format!("the tests through the API server's service proxy: {reason}"));
     }
     for (name, test) in build_tests("bulla-tests")? {
-        let mut command =
-            if isolated.is_ok() { netns::command(&test, [""; 0]) } else { command(&test) };
+        let mut command = if isolated.is_ok() { netns::command(&test, [""; 0]) } else { command(&test) };
         command
             .current_dir(root().join("tests"))
             .env("BULLA_BIN_DIR", &programs)
@@ -169,7 +168,7 @@ fn tool(name: &str) -> Result<PathBuf> {
     }
     if !cached.is_file() {
         println!("installing {name} (minutes, once)");
-        run(cargo().args(["install", "--quiet", "--locked", "--root"]).arg(&cache).arg(name))?;
+        succeed(cargo().args(["install", "--quiet", "--locked", "--root"]).arg(&cache).arg(name))?;
     }
     Ok(cached)
 }
@@ -181,18 +180,36 @@ fn fuzz(args: &Args, _: &mut Summary) -> Result<()> {
     }
     let fuzzer = tool("cargo-fuzz")?;
     let targets = output(command(&fuzzer).env("RUSTUP_TOOLCHAIN", "nightly").args(["fuzz", "list"]))?;
-    for target in targets.lines() {
-        println!("-- {target}");
-        run(command(&fuzzer)
-            .env("RUSTUP_TOOLCHAIN", "nightly")
-            .args(["fuzz", "run", "--sanitizer", "none", target, "--"])
-            .arg(format!("-max_total_time={}", args.fuzz_seconds))
-            .args(["-print_final_stats=1", "-verbosity=0", "-max_len=65536"]))?;
+    for name in targets.lines() {
+        println!("-- {name}");
+        // What is found grows outside the checkout's seeds.
+        let corpus = target().join("fuzz-corpus").join(name);
+        std::fs::create_dir_all(&corpus)?;
+        succeed(
+            command(&fuzzer)
+                .env("RUSTUP_TOOLCHAIN", "nightly")
+                .args(["fuzz", "run", "--sanitizer", "none", name])
+                .arg(corpus)
+                .arg(format!("fuzz/seeds/{name}"))
+                .arg("--")
+                .arg(format!("-max_total_time={}", args.fuzz_seconds))
+                .args(["-verbosity=0", "-max_len=65536", "-timeout=10"]),
+        )?;
     }
     Ok(())
 }
 
 fn dependencies(_: &Args, _: &mut Summary) -> Result<()> {
     let deny = tool("cargo-deny")?;
-    run(command(deny).args(["--offline", "--workspace", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
+    // Licences are in the packages: those for other platforms too.
+    succeed(cargo().args(["fetch", "--quiet", "--locked"]))?;
+    succeed(command(deny).args([
+        "--offline",
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }

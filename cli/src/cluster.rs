@@ -1,0 +1,399 @@
+//! The cluster: its recipients, its keys, and wrapping envelopes anew. Nothing here is built unless a command needs it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bulla::envelope::Envelope;
+use bulla::recipient::{
+    Fingerprint, ListedRecipient, NameSource, Recipient, RecipientKind, is_envelope_name, parse_recipients,
+};
+use bulla::resource::SealingKey;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Deserialize;
+
+use crate::cli::ClusterArgs;
+use crate::failure::{Failure, Result};
+
+/// The ConfigMap in which a controller publishes its recipients.
+const CONFIG_MAP: &str = "bulla-recipients";
+/// Envelopes in one request: the controller takes 1,024, and bodies of 2 MiB.
+const MAX_BATCH: usize = 1024;
+const MAX_BATCH_BYTES: usize = 1_900_000;
+
+/// A connection.
+pub struct Cluster {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    /// For messages.
+    pub context: String,
+    pub namespace: String,
+    controller: Option<Controller>,
+}
+
+struct Controller {
+    client: Client,
+    path: String,
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("can't start: {error}")))
+}
+
+fn client(runtime: &tokio::runtime::Runtime, mut config: Config) -> Result<Client> {
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(Duration::from_secs(60));
+    config.reset_reader_on_write = true;
+    let _inside = runtime.enter();
+    Client::try_from(config).map_err(|error| Failure::unavailable(format!("can't connect: {error}")))
+}
+
+fn controller(runtime: &tokio::runtime::Runtime, url: &str) -> Result<Controller> {
+    let wrong = || {
+        Failure::usage(format!("--controller-url {url}: not a URL"))
+            .help("as in --controller-url http://127.0.0.1:8080 with kubectl port-forward")
+    };
+    let uri: http::Uri = url.parse().map_err(|_| wrong())?;
+    if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(wrong());
+    }
+    let path = uri.path().trim_end_matches('/').to_owned();
+    // The path is put before that of each request by hand.
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    let base = http::Uri::from_parts(parts).map_err(|_| wrong())?;
+    Ok(Controller { client: client(runtime, Config::new(base))?, path })
+}
+
+/// Connects as the kubeconfig says, or as a Pod does.
+pub fn connect(args: &ClusterArgs) -> Result<Cluster> {
+    let runtime = runtime()?;
+    let help = "--kubeconfig FILE and --context NAME say which cluster";
+    let (config, context) = runtime.block_on(async {
+        let kubeconfig = match &args.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        match kubeconfig {
+            Ok(kubeconfig) => {
+                let context = args.context.clone().or_else(|| kubeconfig.current_context.clone());
+                let Some(context) = context.filter(|c| !c.is_empty()) else {
+                    return Err(Failure::unavailable("the kubeconfig has no current context").help(help));
+                };
+                if !kubeconfig.contexts.iter().any(|named| named.name == context) {
+                    let names: Vec<_> = kubeconfig.contexts.iter().map(|named| named.name.as_str()).collect();
+                    return Err(Failure::missing(format!(
+                        "there is no context {context} in the kubeconfig, but {}",
+                        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+                    )));
+                }
+                let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
+                    Failure::unavailable(format!("the context {context} of the kubeconfig can't be used: {error}"))
+                })?;
+                Ok((config, context))
+            }
+            Err(error) => {
+                if args.kubeconfig.is_none()
+                    && args.context.is_none()
+                    && let Ok(config) = Config::incluster()
+                {
+                    return Ok((config, "this Pod".to_owned()));
+                }
+                Err(Failure::unavailable(format!("no cluster: {error}")).help(help))
+            }
+        }
+    })?;
+    let client = client(&runtime, config)?;
+    let controller = args.controller_url.as_deref().map(|url| controller(&runtime, url)).transpose()?;
+    Ok(Cluster { runtime, client, context, namespace: args.controller_namespace.clone(), controller })
+}
+
+/// Connects to a controller by its URL alone, with no kubeconfig.
+fn connect_controller(args: &ClusterArgs, url: &str) -> Result<Cluster> {
+    let runtime = runtime()?;
+    let controller = controller(&runtime, url)?;
+    let client = controller.client.clone();
+    Ok(Cluster {
+        runtime,
+        client,
+        context: url.to_owned(),
+        namespace: args.controller_namespace.clone(),
+        controller: Some(controller),
+    })
+}
+
+/// For wrapping anew: through the URL alone when the recipient is known already.
+pub fn connect_for_rewrap(args: &ClusterArgs, recipient_is_known: bool) -> Result<Cluster> {
+    match &args.controller_url {
+        Some(url) if recipient_is_known => connect_controller(args, url),
+        _ => connect(args),
+    }
+}
+
+/// What a cluster publishes.
+pub struct Published {
+    pub context: String,
+    /// The cluster's name, if it has one.
+    pub name: Option<String>,
+    /// The preferred recipient, then those of recovery.
+    pub listed: Vec<ListedRecipient>,
+    /// How many of `listed` are the cluster's own: one.
+    pub own: usize,
+    /// Published, not preferred.
+    pub overlap: Vec<ListedRecipient>,
+}
+
+impl Published {
+    /// The preferred recipient.
+    pub fn preferred(&self) -> Option<&ListedRecipient> {
+        self.listed.first()
+    }
+
+    pub fn targets(&self) -> Vec<(Recipient, NameSource)> {
+        self.listed
+            .iter()
+            .map(|listed| (listed.recipient.clone(), listed.name.clone().map_or(NameSource::None, NameSource::Comment)))
+            .collect()
+    }
+}
+
+/// What the current cluster publishes.
+pub fn published(args: &ClusterArgs) -> Result<Published> {
+    connect(args)?.published()
+}
+
+impl Cluster {
+    pub fn published(&self) -> Result<Published> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = self
+            .runtime
+            .block_on(api.get(CONFIG_MAP))
+            .map_err(|error| self.explain(&error, &format!("the ConfigMap {}/{CONFIG_MAP}", self.namespace)))?;
+        let data = map.data.unwrap_or_default();
+        let broken = |what: &str| {
+            Failure::unavailable(format!("the ConfigMap {}/{CONFIG_MAP} {what}", self.namespace))
+                .help("the controller puts it right within seconds; see its log if it doesn't")
+        };
+        let read = |key: &str| -> Result<Vec<ListedRecipient>> {
+            match data.get(key).map(|text| text.trim()).filter(|text| !text.is_empty()) {
+                None => Ok(Vec::new()),
+                Some(text) => {
+                    parse_recipients(text).map_err(|error| broken(&format!("is malformed in {key}: {error}")))
+                }
+            }
+        };
+        let name = data.get("cluster").map(|name| name.trim().to_owned()).filter(|name| is_envelope_name(name));
+        let mut own = read("recipients")?;
+        if own.is_empty() {
+            return Err(broken("lists no recipient"));
+        }
+        let overlap = own.split_off(1);
+        for listed in &mut own {
+            listed.name = name.clone().or_else(|| listed.name.take());
+        }
+        let count = own.len();
+        own.extend(read("recovery")?);
+        Ok(Published { context: self.context.clone(), name, listed: own, own: count, overlap })
+    }
+
+    pub fn keys(&self) -> Result<Vec<SealingKey>> {
+        let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
+        let list = self
+            .runtime
+            .block_on(api.list(&ListParams::default()))
+            .map_err(|error| self.explain(&error, "the keys (sealingkeys.bulla.dev)"))?;
+        Ok(list.items)
+    }
+
+    pub fn key(&self, name: &str) -> Result<SealingKey> {
+        let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.runtime.block_on(api.get(name)).map_err(|error| self.explain(&error, &format!("the SealingKey {name}")))
+    }
+
+    /// Creates a key. A name of random characters that is there already is ours: an answer was lost.
+    pub fn create_key(&self, name: &str, random: bool, key: &SealingKey) -> Result<SealingKey> {
+        let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
+        match self.runtime.block_on(api.create(&PostParams::default(), key)) {
+            Ok(created) => Ok(created),
+            Err(kube::Error::Api(status)) if status.code == 409 && random => self.key(name),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(Failure::new(format!("there is a SealingKey {name} already")).help("bulla keys list"))
+            }
+            Err(error) => Err(self.explain(&error, "new SealingKeys (sealingkeys.bulla.dev)")),
+        }
+    }
+
+    /// Has envelopes wrapped for the cluster's preferred key. Taken from the answers is only what was asked for: lines of
+    /// the same data key for the expected recipient. The result has an entry for each envelope that was answered.
+    pub fn rewrap(&self, envelopes: &[Envelope], expected: &Recipient) -> Result<HashMap<String, Answer>> {
+        let mut answers = HashMap::new();
+        let mut batch: Vec<&Envelope> = Vec::new();
+        let mut texts: Vec<String> = Vec::new();
+        let mut bytes = 0;
+        for envelope in envelopes {
+            let text = envelope.to_string();
+            if texts.len() == MAX_BATCH || (!texts.is_empty() && bytes + text.len() > MAX_BATCH_BYTES) {
+                self.rewrap_batch(&batch, &texts, expected, &mut answers)?;
+                batch.clear();
+                texts.clear();
+                bytes = 0;
+            }
+            bytes += text.len() + 4;
+            batch.push(envelope);
+            texts.push(text);
+        }
+        if !texts.is_empty() {
+            self.rewrap_batch(&batch, &texts, expected, &mut answers)?;
+        }
+        Ok(answers)
+    }
+
+    fn rewrap_batch(
+        &self,
+        batch: &[&Envelope],
+        texts: &[String],
+        expected: &Recipient,
+        answers: &mut HashMap<String, Answer>,
+    ) -> Result<()> {
+        let body = serde_json::json!({ "envelopes": texts }).to_string().into_bytes();
+        let response = self.post("v1/rewrap", body)?;
+        let response: RewrapResponse = serde_json::from_str(&response).map_err(|_| {
+            Failure::unavailable("the controller's answer is none to a rewrap: nothing was written")
+                .help("is it the controller that answers there? see --controller-namespace and --controller-url")
+        })?;
+        let sent: BTreeMap<&str, &Envelope> = texts.iter().map(String::as_str).zip(batch.iter().copied()).collect();
+        for result in response.results {
+            let Some(envelope) = sent.get(result.input.as_str()) else {
+                return Err(Failure::new(
+                    "the controller answered for an envelope that was not sent: nothing was written",
+                ));
+            };
+            let answer = match (result.output, result.error) {
+                (Some(text), None) => Answer::Wrapped(check(&text, envelope, expected)?),
+                (None, Some(reason)) => Answer::Refused(word(&reason)),
+                _ => return Err(Failure::unavailable("the controller's answer is malformed: nothing was written")),
+            };
+            answers.insert(result.input, answer);
+        }
+        Ok(())
+    }
+
+    fn post(&self, path: &str, body: Vec<u8>) -> Result<String> {
+        let (client, uri) = match &self.controller {
+            Some(controller) => (&controller.client, format!("{}/{path}", controller.path)),
+            None => {
+                (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy/{path}", self.namespace))
+            }
+        };
+        let request = http::Request::post(uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| Failure::new(format!("can't ask the controller: {error}")))?;
+        self.runtime.block_on(client.request_text(request)).map_err(|error| match &error {
+            kube::Error::Api(status) if status.code == 404 || status.code == 503 => Failure::unavailable(format!(
+                "no controller answers for {} in namespace {} (HTTP {})",
+                self.context, self.namespace, status.code
+            ))
+            .help("kubectl -n NAMESPACE get pods; --controller-namespace says where it runs"),
+            kube::Error::Api(status) if status.code == 403 && self.controller.is_none() => Failure::new(format!(
+                "you may not reach the controller in namespace {} of {}",
+                self.namespace, self.context
+            ))
+            .help("you need create on services/proxy of http:bulla:http; or kubectl port-forward and --controller-url"),
+            kube::Error::Api(status) => {
+                Failure::unavailable(format!("the controller refused: HTTP {} {}", status.code, word(&status.reason)))
+            }
+            _ => self.explain(&error, "the controller"),
+        })
+    }
+
+    /// An error of a request, with what to do.
+    fn explain(&self, error: &kube::Error, what: &str) -> Box<Failure> {
+        let context = &self.context;
+        match error {
+            kube::Error::Api(status) if status.code == 404 => {
+                Failure::missing(format!("{what} is not there in {context}"))
+                    .help("is Bulla installed there (bulla install), in this namespace (--controller-namespace)?")
+            }
+            kube::Error::Api(status) if status.code == 401 => {
+                Failure::new(format!("{context} doesn't know you: the credentials of the kubeconfig are refused"))
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                Failure::new(format!("you have no right to {what} in {context}"))
+                    .help("kubectl auth can-i --list shows yours")
+            }
+            kube::Error::Api(status) if status.code >= 500 || status.code == 429 => {
+                Failure::unavailable(format!("{context} answers with HTTP {}: {}", status.code, word(&status.message)))
+            }
+            kube::Error::Api(status) => {
+                Failure::new(format!("{context} refuses: HTTP {}: {}", status.code, word(&status.message)))
+            }
+            _ => Failure::unavailable(format!("{context} can't be reached: {}", cause(error))),
+        }
+    }
+}
+
+/// The innermost cause of an error, in one line.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    word(&innermost.to_string())
+}
+
+/// A text from elsewhere, fit for a line.
+fn word(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+/// What the controller says to one envelope.
+pub enum Answer {
+    Wrapped(Envelope),
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct RewrapResponse {
+    results: Vec<RewrapResult>,
+}
+
+#[derive(Deserialize)]
+struct RewrapResult {
+    #[serde(rename = "in")]
+    input: String,
+    #[serde(rename = "out", default)]
+    output: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+fn check(text: &str, sent: &Envelope, expected: &Recipient) -> Result<Envelope> {
+    let wrong = |what: &str| {
+        Failure::new(format!("the controller's answer is refused: {what}. Nothing was written"))
+            .help("if the cluster has another key than you expect: bulla recipients")
+    };
+    let envelope: Envelope = text.parse().map_err(|_| wrong("an envelope in it is malformed"))?;
+    let fingerprint: Fingerprint = expected.fingerprint();
+    if envelope.id() != sent.id() {
+        return Err(wrong("an envelope in it is of another data key than the one sent"));
+    }
+    if envelope.fingerprint() != fingerprint {
+        return Err(wrong(&format!(
+            "an envelope in it is for {}, not for the expected {fingerprint}",
+            envelope.fingerprint()
+        )));
+    }
+    if envelope.kind() != expected.kind()
+        || (sent.kind() == RecipientKind::Hybrid && envelope.kind() == RecipientKind::Classical)
+    {
+        return Err(wrong("an envelope in it is of another kind than the key"));
+    }
+    Ok(envelope)
+}

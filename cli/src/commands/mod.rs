@@ -1,0 +1,113 @@
+//! The commands, one a file.
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, KeysCommand, RecipientsCommand, ReportFormat};
+use crate::failure::{Failure, Result};
+use crate::output;
+
+mod install;
+mod keygen;
+mod keys;
+mod recipients;
+mod reseal;
+mod rotate;
+mod seal;
+mod set;
+mod unseal;
+mod unset;
+
+/// How a command that did what it should ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// 0
+    Well,
+    /// 1: what failed has been said already.
+    Failed,
+    /// 10
+    Findings,
+}
+
+/// Runs a command and says what went wrong.
+pub fn run(cli: Cli) -> ExitCode {
+    let mut report = ReportFormat::Text;
+    let result = match cli.command {
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Recipients(args) => {
+            let show = match args.command {
+                Some(RecipientsCommand::Show(show)) => show,
+                None => args.show,
+            };
+            report = show.output;
+            recipients::show(&show)
+        }
+        Command::Seal(args) => seal::run(&args),
+        Command::Set(args) => set::run(&args),
+        Command::Unset(args) => unset::run(&args),
+        Command::Unseal(args) => unseal::run(&args),
+        Command::Reseal(args) => {
+            report = args.output;
+            reseal::run(&args)
+        }
+        Command::Rotate(args) => {
+            report = args.output;
+            rotate::run(&args)
+        }
+        Command::Keys(args) => match args.command {
+            KeysCommand::List(args) => {
+                report = args.output;
+                keys::list(&args)
+            }
+            KeysCommand::Create(args) => {
+                report = args.output;
+                keys::create(&args)
+            }
+        },
+        Command::Install(args) => install::run(&args),
+    };
+    match result {
+        Ok(Done::Well) => ExitCode::SUCCESS,
+        Ok(Done::Failed) => ExitCode::from(1),
+        Ok(Done::Findings) => ExitCode::from(10),
+        Err(failure) => fail(&failure, report),
+    }
+}
+
+fn fail(failure: &Failure, report: ReportFormat) -> ExitCode {
+    output::failure(failure);
+    if report == ReportFormat::Json {
+        // Where not even this can be written, the exit code says it.
+        _ = output::document(serde_json::json!({ "errors": failure.json() }));
+    }
+    ExitCode::from(failure.exit.code())
+}
+
+/// FILE and KEY… of `set` and `unset`: with `-f`, all arguments are keys.
+fn file_and_keys(
+    args: &[String],
+    flag: Option<&std::path::PathBuf>,
+    command: &str,
+) -> Result<(std::path::PathBuf, Vec<String>)> {
+    let (file, keys) = match (flag, args) {
+        (Some(file), keys) => (file.clone(), keys.to_vec()),
+        (None, [file, keys @ ..]) => (file.into(), keys.to_vec()),
+        (None, []) => (std::path::PathBuf::new(), Vec::new()),
+    };
+    if keys.is_empty() {
+        return Err(Failure::usage("no key is named").help(format!("bulla {command} FILE KEY…")));
+    }
+    if crate::files::is_stdin(&file) {
+        return Err(Failure::usage(format!("bulla {command} changes a file; standard input is none")));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if !bulla::scope::is_item_key(key) {
+            return Err(Failure::usage(format!(
+                "{key:?} can't be a key of a Secret: 1 to 253 of a-z A-Z 0-9 - . _, not \".\" and not beginning with \"..\""
+            )));
+        }
+        if keys[..index].contains(key) {
+            return Err(Failure::usage(format!("the key {key} is named twice")));
+        }
+    }
+    Ok((file, keys))
+}

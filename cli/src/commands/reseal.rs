@@ -1,0 +1,445 @@
+//! `bulla reseal`
+//!
+//! Files are looked at in chunks, so that a large tree does not stand in memory: what each needs, then (through the cluster)
+//! one question for the whole chunk, then the files are written, each by itself.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use bulla::envelope::Envelope;
+use bulla::manifest::{Edit, EnvelopeMap, Stream};
+use bulla::recipient::{NameSource, Recipient, Target, Targets};
+use bulla::rewrap::{LineChange, Need, Succession, apply, needs};
+use serde_json::json;
+
+use super::Done;
+use crate::cli::{ReportFormat, ResealArgs};
+use crate::cluster::{self, Answer, Cluster};
+use crate::failure::{self, Exit, Failure, Result, named, shown};
+use crate::files::{self, Original};
+use crate::model::{Sealed, all_sealed, edits, fresh_edits, parse};
+use crate::output::plain::{count, near_limits};
+use crate::recipients::{self, Held};
+use crate::{output, tree};
+
+/// Files in memory at once.
+const CHUNK: usize = 256;
+
+pub fn run(args: &ResealArgs) -> Result<Done> {
+    if let Some(path) = args.paths.iter().find(|path| files::is_stdin(path)) {
+        return Err(Failure::usage(format!("reseal {}: it changes files; standard input is none", path.display())));
+    }
+    if args.live {
+        if args.fresh {
+            return Err(Failure::usage("--fresh --live is not in this version")
+                .help("with an identity: bulla reseal PATH --fresh -i IDENTITY -R RECIPIENT.pub"));
+        }
+        let named = recipients::named(&args.recipients)?;
+        let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
+        let targets = match named {
+            Some(targets) => targets,
+            None => preferred(&cluster)?,
+        };
+        let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::of(args), fresh: false };
+        return job.run(&args.paths)?.tell(&job, args.output);
+    }
+    if args.identities.is_empty() && !args.check && !args.dry_run {
+        return Err(Failure::usage("how are the old envelopes opened?")
+            .help("by the cluster: bulla reseal PATH --live")
+            .help("by an identity: bulla reseal PATH -i OLD -R NEW.pub"));
+    }
+    let held = recipients::identities(&args.identities)?;
+    let what = args.paths.first().map(|path| shown(path)).unwrap_or_default();
+    let usage = format!("bulla reseal {what} -i OLD -R NEW.pub     or, through the cluster: --live");
+    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
+    let job = Job { targets: &targets, by: By::Identities(&held), mode: Mode::of(args), fresh: args.fresh };
+    job.run(&args.paths)?.tell(&job, args.output)
+}
+
+/// The cluster's preferred recipient, as its controller publishes it.
+pub fn preferred(cluster: &Cluster) -> Result<Targets> {
+    let published = cluster.published()?;
+    let given = published.preferred().map(|listed| {
+        let name = listed.name.clone().map_or(NameSource::None, NameSource::Comment);
+        (listed.recipient.clone(), name)
+    });
+    recipients::targets(given.into_iter().collect(), false)
+}
+
+/// What is done with what needs it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Write,
+    DryRun,
+    Check,
+}
+
+impl Mode {
+    const fn of(args: &ResealArgs) -> Self {
+        match (args.check, args.dry_run) {
+            (true, _) => Self::Check,
+            (_, true) => Self::DryRun,
+            _ => Self::Write,
+        }
+    }
+}
+
+/// Who opens the old envelopes.
+pub enum By<'a> {
+    Identities(&'a Held),
+    Cluster(&'a Cluster),
+}
+
+pub struct Job<'a> {
+    pub targets: &'a Targets,
+    pub by: By<'a>,
+    pub mode: Mode,
+    pub fresh: bool,
+}
+
+/// A file that needs something.
+struct Work {
+    file: String,
+    original: Original,
+    stream: Stream,
+    sealed: Vec<(Sealed, Vec<Need>)>,
+}
+
+enum Looked {
+    /// Nothing sealed in it.
+    Nothing,
+    Current,
+    Needs(Box<Work>),
+    Failed(Box<Failure>),
+}
+
+/// What was done to one file.
+struct Written {
+    file: String,
+    envelopes: usize,
+    replaced: BTreeSet<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Default)]
+pub struct Report {
+    resealed: Vec<Written>,
+    current: usize,
+    failed: Vec<Box<Failure>>,
+    /// Whether any file had a SealedSecret.
+    any: bool,
+}
+
+impl Job<'_> {
+    pub fn run(&self, paths: &[PathBuf]) -> Result<Report> {
+        let targets = self.targets.as_slice();
+        if !self.fresh && targets.len() != 1 {
+            return Err(Failure::usage(format!(
+                "{} recipients; exactly one takes the place of the line that is opened",
+                targets.len()
+            ))
+            .help("one -R with one recipient in it"));
+        }
+        let found = tree::files(paths)?;
+        let mut report = Report::default();
+        for chunk in found.chunks(CHUNK) {
+            let mut works = Vec::new();
+            for looked in tree::parallel(chunk, |file| self.look(file)) {
+                report.any |= !matches!(looked, Looked::Nothing);
+                match looked {
+                    Looked::Nothing => {}
+                    Looked::Current => report.current += 1,
+                    Looked::Needs(work) => works.push(*work),
+                    Looked::Failed(failure) => report.failed.push(failure),
+                }
+            }
+            self.chunk(works, &mut report)?;
+        }
+        if !report.any {
+            let paths: Vec<_> = paths.iter().map(|path| shown(path)).collect();
+            return Err(Failure::new(format!("there is no SealedSecret in {}", paths.join(", "))));
+        }
+        Ok(report)
+    }
+
+    fn look(&self, found: &tree::Found) -> Looked {
+        match self.try_look(found) {
+            Ok(looked) => looked,
+            Err(failure) => Looked::Failed(failure),
+        }
+    }
+
+    fn try_look(&self, found: &tree::Found) -> Result<Looked> {
+        let file = shown(&found.path);
+        let original = Original::read(&found.path)?;
+        if !tree::mentions(&original.bytes, bulla::resource::API_VERSION) {
+            return Ok(Looked::Nothing);
+        }
+        let stream = parse(&file, &original.bytes)?;
+        let sealed = all_sealed(&file, &stream)?;
+        if sealed.is_empty() {
+            return Ok(Looked::Nothing);
+        }
+        let mut needing = Vec::new();
+        for one in sealed {
+            let what = if self.fresh {
+                Vec::new()
+            } else {
+                needs(&one.object, self.targets, Succession::ReplaceOpened)
+                    .map_err(|error| one.in_file(&file, &stream).rewrap(&one.called(), self.held(), &error))?
+            };
+            if (self.fresh && !one.object.spec.items.is_empty()) || !what.is_empty() {
+                needing.push((one, what));
+            }
+        }
+        if needing.is_empty() {
+            return Ok(Looked::Current);
+        }
+        Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing })))
+    }
+
+    fn held(&self) -> &[(String, Vec<String>)] {
+        match &self.by {
+            By::Identities(held) => &held.files,
+            By::Cluster(_) => &[],
+        }
+    }
+
+    fn chunk(&self, works: Vec<Work>, report: &mut Report) -> Result<()> {
+        if self.mode != Mode::Write {
+            report.resealed.extend(works.into_iter().map(|work| {
+                Written {
+                    envelopes: work
+                        .sealed
+                        .iter()
+                        .map(|(one, needs)| if self.fresh { one.object.spec.items.len() } else { needs.len() })
+                        .sum(),
+                    file: work.file,
+                    replaced: BTreeSet::new(),
+                    warnings: Vec::new(),
+                }
+            }));
+            return Ok(());
+        }
+        let answers = match &self.by {
+            By::Cluster(cluster) => self.ask(cluster, &works)?,
+            By::Identities(_) => HashMap::new(),
+        };
+        // Each is taken apart by the thread that works on it.
+        let works: Vec<_> = works.into_iter().map(|work| std::sync::Mutex::new(Some(work))).collect();
+        let done = tree::parallel(&works, |work| {
+            let taken = work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            taken.map(|work| self.write(work, &answers))
+        });
+        for result in done.into_iter().flatten() {
+            match result {
+                Ok(written) => report.resealed.push(written),
+                Err(failure) => report.failed.push(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the cluster for all lines of a chunk at once.
+    fn ask(&self, cluster: &Cluster, works: &[Work]) -> Result<HashMap<String, Answer>> {
+        let Some(expected) = self.recipient() else { return Ok(HashMap::new()) };
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let needs = works.iter().flat_map(|work| &work.sealed).flat_map(|(_, needs)| needs);
+        for (_, text) in needs.flat_map(|need| &need.sources) {
+            if let Ok(envelope) = text.parse::<Envelope>()
+                && seen.insert(text.as_str())
+            {
+                envelopes.push(envelope);
+            }
+        }
+        cluster.rewrap(&envelopes, expected)
+    }
+
+    fn recipient(&self) -> Option<&Recipient> {
+        self.targets.as_slice().first().map(|target| &target.recipient)
+    }
+
+    fn write(&self, work: Work, answers: &HashMap<String, Answer>) -> Result<Written> {
+        let Work { file, original, mut stream, sealed } = work;
+        let mut all_edits: Vec<(usize, Edit)> = Vec::new();
+        let mut written = Written { file: file.clone(), envelopes: 0, replaced: BTreeSet::new(), warnings: Vec::new() };
+        for (one, needs) in &sealed {
+            let place = one.called();
+            let in_file = one.in_file(&file, &stream);
+            let mut object = one.object.clone();
+            if let (true, By::Identities(held)) = (self.fresh, &self.by) {
+                let succession = match self.targets.as_slice() {
+                    [_] => Succession::ReplaceOpened,
+                    _ => Succession::ByName { add: false },
+                };
+                object = bulla::rewrap::reseal(&object, &held.all(), self.targets, succession)
+                    .map_err(|error| in_file.rewrap(&place, &held.files, &error))?;
+                all_edits.extend(fresh_edits(one.index, &one.object, &object));
+                written.envelopes += object.spec.envelopes.len();
+            } else {
+                for need in needs {
+                    let change = match &self.by {
+                        By::Identities(held) => need
+                            .fulfil(&held.all(), |_| false)
+                            .map_err(|error| in_file.rewrap(&place, &held.files, &error))?,
+                        By::Cluster(cluster) => answered(&file, &place, cluster, need, answers)?,
+                    };
+                    written.replaced.extend(replaced(need, &change));
+                    all_edits.extend(edits(one.index, &change));
+                    apply(&mut object, &change);
+                    written.envelopes += 1;
+                }
+                // Lines that no item refers to any more go (format.md, rule 10).
+                let used = object.spec.items.values().any(|item| item.envelopes.is_none());
+                if !used {
+                    all_edits.extend(object.spec.envelopes.keys().map(|name| {
+                        (one.index, Edit::RemoveEnvelope { map: EnvelopeMap::Common, name: name.clone() })
+                    }));
+                    object.spec.envelopes.clear();
+                }
+            }
+            written.warnings.extend(near_limits(&place, &object));
+        }
+        stream.apply(&all_edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+        original.replace(&stream.into_bytes())?;
+        Ok(written)
+    }
+}
+
+/// The fingerprint of the line that a change replaces.
+fn replaced(need: &Need, change: &LineChange) -> Option<String> {
+    let old = change.old_name.as_ref()?;
+    let (_, text) = need.sources.iter().find(|(name, _)| name == old)?;
+    Some(text.parse::<Envelope>().ok()?.fingerprint().to_string())
+}
+
+/// The change that the cluster's answers make of a need.
+fn answered(
+    file: &str,
+    place: &str,
+    cluster: &Cluster,
+    need: &Need,
+    answers: &HashMap<String, Answer>,
+) -> Result<LineChange> {
+    let mut refusals = Vec::new();
+    for (name, text) in &need.sources {
+        match answers.get(text) {
+            Some(Answer::Wrapped(envelope)) => return Ok(need.change(name, envelope.to_string())),
+            Some(Answer::Refused(reason)) => refusals.push(format!("{name}: {reason}")),
+            None => refusals.push(format!("{name}: no answer")),
+        }
+    }
+    let what = need.item.as_ref().map_or_else(|| place.to_owned(), |key| format!("item \"{key}\" of {place}"));
+    let must_reseal = refusals.iter().any(|refusal| refusal.ends_with(": must-reseal"));
+    let mut failure = Failure::new(if must_reseal {
+        format!("{what}: the old key is marked compromised, or classical: its data key is replaced, not wrapped anew")
+    } else {
+        format!("{} can't open {what}", cluster.context)
+    })
+    .in_file(file);
+    failure.details = refusals;
+    Err(if must_reseal {
+        failure.help("bulla reseal --fresh -i IDENTITY -R RECIPIENT.pub, and change the value")
+    } else {
+        failure
+    })
+}
+
+impl Report {
+    /// Files that still need an older key, with how many lines. Failed ones have their own message.
+    pub fn pending(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.resealed.iter().map(|file| (file.file.as_str(), file.envelopes))
+    }
+
+    pub fn failures(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// Says what was done and what was not.
+    pub fn tell(&self, job: &Job<'_>, format: ReportFormat) -> Result<Done> {
+        let names: Vec<_> = job.targets.as_slice().iter().map(target_name).collect();
+        let names = names.join(", ");
+        self.failed.iter().for_each(|failure| output::failure(failure));
+        let envelopes: usize = self.resealed.iter().map(|file| file.envelopes).sum();
+        let total = self.resealed.len() + self.current + self.failed.len();
+        if format == ReportFormat::Json {
+            output::document(self.json(job))?;
+        } else if job.mode != Mode::Write {
+            let lines: String = self
+                .resealed
+                .iter()
+                .map(|file| format!("{}: {}\n", file.file, count(file.envelopes, "envelope")))
+                .collect();
+            output::data(lines.as_bytes())?;
+        }
+        let rest = format!("{} current; {} failed", were(self.current), self.failed.len());
+        let files = count(total, "file");
+        let did = match job.mode {
+            Mode::Write => {
+                let old: BTreeSet<_> = self.resealed.iter().flat_map(|file| &file.replaced).cloned().collect();
+                let old: Vec<_> = old.into_iter().collect();
+                let was =
+                    if (1..=3).contains(&old.len()) { format!(" (was {})", old.join(", ")) } else { String::new() };
+                let what = count(envelopes, "envelope");
+                format!("resealed {} of {files} for {names}{was}: {what}; {rest}", thousands(self.resealed.len()))
+            }
+            Mode::DryRun => format!("would reseal {} of {files} for {names}; {rest}", thousands(self.resealed.len())),
+            Mode::Check => format!("{} of {files} to be resealed for {names}; {rest}", thousands(self.resealed.len())),
+        };
+        output::say(&did);
+        self.resealed.iter().flat_map(|file| &file.warnings).for_each(|warning| output::warn(warning));
+        if job.mode == Mode::Write && !self.resealed.is_empty() {
+            output::note("values were not changed. If the old key leaked, change them: bulla reseal does not revoke");
+        }
+        Ok(if !self.failed.is_empty() {
+            Done::Failed
+        } else if job.mode == Mode::Check && !self.resealed.is_empty() {
+            Done::Findings
+        } else {
+            Done::Well
+        })
+    }
+
+    pub fn json(&self, job: &Job<'_>) -> serde_json::Value {
+        let recipients: Vec<_> = job
+            .targets
+            .as_slice()
+            .iter()
+            .map(|target| json!({ "name": target.name, "fingerprint": target.recipient.fingerprint().to_string() }))
+            .collect();
+        let state = match job.mode {
+            Mode::Write => "resealed",
+            _ => "needed",
+        };
+        let files: Vec<_> = self
+            .resealed
+            .iter()
+            .map(|file| json!({ "file": file.file, "state": state, "envelopes": file.envelopes }))
+            .collect();
+        json!({
+            "recipients": recipients,
+            "files": files,
+            "current": self.current,
+            "failed": self.failed.len(),
+            "errors": self.failed.iter().flat_map(|failure| failure.json()).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The worst way in which a file failed.
+    pub fn exit(&self) -> Option<Exit> {
+        self.failed.first().map(|failure| failure.exit)
+    }
+}
+
+fn target_name(target: &Target) -> String {
+    named(&target.name, &target.recipient.fingerprint().to_string())
+}
+
+fn were(number: usize) -> String {
+    format!("{} {}", thousands(number), if number == 1 { "was" } else { "were" })
+}
+
+fn thousands(number: usize) -> String {
+    count(number, "").trim_end_matches([' ', 's']).to_owned()
+}

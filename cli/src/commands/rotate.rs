@@ -1,0 +1,170 @@
+//! `bulla rotate`: each step is a command of its own.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bulla::recipient::{NameSource, Recipient};
+use bulla::resource::{KeyState, SealingKey};
+
+use super::reseal::{By, Job, Mode};
+use super::{Done, keys};
+use crate::cli::{KeyFormatArg, ReportFormat, RotateArgs};
+use crate::cluster::{self, Cluster};
+use crate::failure::{Failure, Result};
+use crate::{files, output, recipients, tree};
+
+/// The controller's overlap where none is asked for.
+const DEFAULT_PREFER_AFTER: u64 = 24 * 3600;
+/// How long a controller may take over what it does at once.
+const GRACE: u64 = 120;
+
+pub fn run(args: &RotateArgs) -> Result<Done> {
+    if args.format == KeyFormatArg::Rsa {
+        return Err(Failure::usage("rotate --format rsa: Bitnami's format is not in this version")
+            .help("bulla keys create --format rsa"));
+    }
+    let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
+    if let Some(path) = paths.iter().find(|path| files::is_stdin(path)) {
+        return Err(Failure::usage(format!("rotate {}: it changes files; standard input is none", path.display())));
+    }
+    let after = keys::check_prefer_after(args.prefer_after.as_deref())?;
+    let limit = limit(args, after)?;
+    // What is misspelt is found out before there is a new key.
+    tree::files(&paths)?;
+    let cluster = cluster::connect(&args.cluster)?;
+    let first = cluster.keys()?.is_empty();
+    let created = keys::create_in(&cluster, None, args.format, args.prefer_after.as_deref())?;
+    let name = created.metadata.name.clone().unwrap_or_default();
+    output::say(&format!("created SealingKey {}/{name} in {}", cluster.namespace, cluster.context));
+    let limit = if first { limit.or(Some(Duration::from_secs(GRACE))) } else { limit };
+    let recipient = wait(&cluster, &name, limit)?;
+    output::say(&format!("{} is published and preferred", recipient.fingerprint()));
+    let published = cluster.published()?;
+    let name_of = published.name.clone().map_or(NameSource::None, NameSource::Comment);
+    let targets = recipients::targets(vec![(recipient.clone(), name_of)], false)?;
+    let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::Write, fresh: false };
+    let report = job.run(&paths)?;
+    let done = if args.output == ReportFormat::Json {
+        let key = keys::entry(&cluster.key(&name)?);
+        let mut document = report.json(&job);
+        if let Some(object) = document.as_object_mut() {
+            object.insert("key".into(), key);
+        }
+        output::document(document)?;
+        report.exit().map_or(Done::Well, |_| Done::Failed)
+    } else {
+        report.tell(&job, ReportFormat::Text)?
+    };
+    still_needed(&cluster, &targets, &paths)?;
+    Ok(done)
+}
+
+/// How long is waited; `None` for as long as it takes.
+fn limit(args: &RotateArgs, after: Option<u64>) -> Result<Option<Duration>> {
+    let waiting = after.unwrap_or(DEFAULT_PREFER_AFTER);
+    match &args.timeout {
+        Some(text) => {
+            let Some(seconds) = keys::seconds(text) else {
+                return Err(Failure::usage(format!("--timeout {text}: not a duration")).help("as in 90s, 5m, 30h"));
+            };
+            if seconds < waiting {
+                return Err(Failure::usage(format!(
+                    "--timeout {text} is shorter than the time until the new key is preferred ({})",
+                    args.prefer_after.as_deref().unwrap_or("24h")
+                ))
+                .help("a longer --timeout, or --prefer-after 0s: then it is preferred at once"));
+            }
+            Ok(Some(Duration::from_secs(seconds.max(1))))
+        }
+        None if waiting == 0 => Ok(Some(Duration::from_secs(GRACE))),
+        None if output::on_terminal() => Ok(None),
+        None => Err(Failure::usage(format!(
+            "the new key is preferred only after {}, and nobody is there to interrupt the waiting",
+            args.prefer_after.as_deref().unwrap_or("24h")
+        ))
+        .help("--timeout T says how long; --prefer-after 0s makes it preferred at once")),
+    }
+}
+
+/// Waits until a key is preferred and the ConfigMap says so too.
+fn wait(cluster: &Cluster, name: &str, limit: Option<Duration>) -> Result<Recipient> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(200);
+    let mut told = false;
+    loop {
+        let key = cluster.key(name)?;
+        if let Some(recipient) = ready(&key)?
+            && cluster.published()?.preferred().is_some_and(|listed| listed.recipient == recipient)
+        {
+            return Ok(recipient);
+        }
+        let waited = begin.elapsed();
+        if limit.is_some_and(|limit| waited >= limit) {
+            let state = match &key.status {
+                None => "the controller has not seen it: is it running?",
+                Some(status) if status.published_at.is_none() => "the controller has not published it",
+                Some(status) if status.preferred_at.is_none() => "it is published, and another is preferred still",
+                Some(_) => "the ConfigMap bulla-recipients does not show it as the preferred one yet",
+            };
+            return Err(Failure::unavailable(format!(
+                "after {} s the new key {name} is not in use: {state}",
+                waited.as_secs()
+            ))
+            .help("it stays; bulla keys list shows it. When it is preferred: bulla reseal PATH --live"));
+        }
+        if waited > Duration::from_secs(5) && !told {
+            output::say("waiting until it is preferred; when interrupted: bulla reseal PATH --live goes on from there");
+            told = true;
+        }
+        let left = limit.map_or(pause, |limit| limit.saturating_sub(waited).max(Duration::from_millis(50)));
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// The recipient of a key that is published and preferred.
+fn ready(key: &SealingKey) -> Result<Option<Recipient>> {
+    let Some(status) = &key.status else { return Ok(None) };
+    if let Some(state) = status.state
+        && state != KeyState::Active
+    {
+        return Err(Failure::new(format!("the new key became {state:?} meanwhile")).help("bulla keys list"));
+    }
+    let (Some(_), Some(_), Some(text)) = (&status.published_at, &status.preferred_at, &status.recipient) else {
+        return Ok(None);
+    };
+    let wrong = || Failure::unavailable("the new key's recipient in its status is malformed");
+    let recipient: Recipient = text.trim().parse().map_err(|_| wrong())?;
+    if status.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != recipient.fingerprint().to_string()) {
+        return Err(wrong());
+    }
+    Ok(Some(recipient))
+}
+
+/// Says which files an older key is needed for still.
+fn still_needed(cluster: &Cluster, targets: &bulla::recipient::Targets, paths: &[PathBuf]) -> Result<()> {
+    let check = Job { targets, by: By::Cluster(cluster), mode: Mode::Check, fresh: false };
+    let left = check.run(paths)?;
+    let files: Vec<_> = left.pending().collect();
+    if files.is_empty() && left.failures() == 0 {
+        output::say(
+            "nothing here needs an older key. Other branches and clusters may: see bulla keys list before retiring one",
+        );
+        return Ok(());
+    }
+    output::warn(&format!(
+        "{} still needed for {}:",
+        if files.len() + left.failures() == 1 { "an older key is" } else { "older keys are" },
+        output::plain::count(files.len() + left.failures(), "file")
+    ));
+    for (file, envelopes) in files {
+        output::say(&format!("  {file}: {}", output::plain::count(envelopes, "envelope")));
+    }
+    if left.failures() > 0 {
+        output::say(&format!(
+            "  and {} that can't be read, as said above",
+            output::plain::count(left.failures(), "file")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,624 @@
+//! `bulla seal`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use bulla::manifest::emit::{Tree, json, yaml};
+use bulla::manifest::{Edit, ManifestErrorKind, Object, Stream};
+use bulla::recipient::Targets;
+use bulla::resource::SealedSecret;
+use bulla::scope::{PlaceError, Scope};
+use bulla::seal::SealError;
+use bulla::secret::{PlainSecret, SecretValue};
+use zeroize::Zeroizing;
+
+use super::Done;
+use crate::cli::{Format, SealArgs};
+use crate::failure::{self, Failure, Result, shown};
+use crate::files::{self, Destination, Original};
+use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed, to_manifest};
+use crate::output::plain::{count, near_limits};
+use crate::{output, recipients, tree};
+
+pub fn run(args: &SealArgs) -> Result<Done> {
+    if !args.in_place.is_empty() {
+        return in_place(args);
+    }
+    let made = !(args.from_literal.is_empty() && args.from_file.is_empty() && args.from_env_file.is_empty());
+    if args.type_.is_some() && !made {
+        return Err(Failure::usage("--type goes with --from-literal, --from-file and --from-env-file"));
+    }
+    let path = args.file.as_deref().or(args.file_flag.as_deref()).unwrap_or(Path::new("-"));
+    if !made && files::is_stdin(path) && args.file.is_none() && args.file_flag.is_none() && output::on_terminal() {
+        return Err(
+            Failure::usage("no FILE is named, and standard input is a terminal").help("bulla seal FILE -R prod.pub")
+        );
+    }
+    let what = match (&args.write, &args.merge_into) {
+        (Some(file), _) | (_, Some(file)) => shown(file),
+        _ if made => "the Secret".to_owned(),
+        _ => shown(path),
+    };
+    let usage = if made || files::is_stdin(path) {
+        "bulla seal … -R prod.pub".to_owned()
+    } else {
+        format!("bulla seal {} -R prod.pub", shown(path))
+    };
+    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
+    let run = Run::new(args, &targets);
+    let input = if made { Input::Made(run.made()?) } else { Input::Read(shown(path), files::read(path)?) };
+    match &args.merge_into {
+        Some(into) => run.merge_into(input, into),
+        None => run.write(input),
+    }
+}
+
+/// What all of a run goes by.
+struct Run<'a> {
+    args: &'a SealArgs,
+    targets: &'a Targets,
+    scope: Scope,
+}
+
+enum Input {
+    Made(PlainSecret),
+    Read(String, Zeroizing<Vec<u8>>),
+}
+
+/// Secrets of a text, sealed.
+struct SealedText {
+    stream: Stream,
+    /// With the index of the object.
+    sealed: Vec<(usize, SealedSecret)>,
+    /// Fields that were left out.
+    dropped: BTreeSet<String>,
+    others: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(args: &'a SealArgs, targets: &'a Targets) -> Self {
+        Self { args, targets, scope: args.scope.map(Scope::from).unwrap_or_default() }
+    }
+
+    /// Name and namespace of the command line where the Secret has none; what contradicts is an error.
+    fn place(&self, secret: &mut PlainSecret) -> Result<()> {
+        for (flag, given, own) in
+            [("-n", &self.args.namespace, &mut secret.namespace), ("--name", &self.args.name, &mut secret.name)]
+        {
+            match (given, own.as_deref()) {
+                (Some(given), None | Some("")) => *own = Some(given.clone()),
+                (Some(given), Some(there)) if given != there => {
+                    let what = if flag == "-n" { "namespace" } else { "name" };
+                    return Err(Failure::new(format!("the Secret's {what} is {there}, not {given} as {flag} says"))
+                        .help(format!("leave {flag} out, or change the manifest")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn seal_one(&self, file: &str, stream: &Stream, object: Object<'_>) -> Result<(SealedSecret, Vec<String>)> {
+        let text = Some(stream.text());
+        let mut view = object.secret_view().map_err(|error| failure::manifest(file, text, &error))?;
+        let metadata = object.node().get("metadata").map_or_else(|| object.span(), |node| node.span);
+        self.place(&mut view.secret)
+            .map_err(|error| error.at(file, text, view.namespace.or(view.name).unwrap_or(metadata)))?;
+        let what = match view.secret.name.as_deref() {
+            Some(name) => format!("Secret \"{name}\""),
+            None => "the Secret".to_owned(),
+        };
+        let sealed = bulla::seal::seal(&view.secret, self.scope, self.targets).map_err(|error| {
+            let span = match &error {
+                SealError::Place(PlaceError::BadNamespace) => view.namespace,
+                SealError::Place(PlaceError::BadName) => view.name,
+                SealError::Key { key, .. } => view.keys.get(key).copied(),
+                _ => None,
+            };
+            failure::seal(&what, &error).at(file, text, span.unwrap_or(metadata))
+        })?;
+        Ok((sealed, view.dropped.into_iter().map(|dropped| dropped.field).collect()))
+    }
+
+    /// Seals all Secrets of a text. Nothing that is not a Secret is sealed, and nothing that could be one passes.
+    fn seal_text(&self, file: &str, bytes: &[u8]) -> Result<SealedText> {
+        let stream = parse(file, bytes)?;
+        let mut secrets = Vec::new();
+        let mut others = 0;
+        for object in stream.objects() {
+            if object.is_secret() {
+                secrets.push(object);
+            } else {
+                refuse_almost_secret(file, &stream, object)?;
+                others += 1;
+            }
+        }
+        if self.args.name.is_some() && secrets.len() > 1 {
+            return Err(Failure::usage(format!("--name, and there are {} Secrets in {file}", secrets.len())));
+        }
+        let results = tree::parallel(&secrets, |object| self.seal_one(file, &stream, *object));
+        let indices: Vec<usize> = secrets.iter().map(Object::index).collect();
+        drop(secrets);
+        let mut sealed = Vec::new();
+        let mut dropped = BTreeSet::new();
+        let mut failures = Vec::new();
+        for (index, result) in indices.into_iter().zip(results) {
+            match result {
+                Ok((one, fields)) => {
+                    sealed.push((index, one));
+                    dropped.extend(fields);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        match failure::all(failures) {
+            Some(failure) => Err(failure),
+            None => Ok(SealedText { stream, sealed, dropped, others }),
+        }
+    }
+
+    /// The text with the Secrets sealed, in the format asked for.
+    fn text(&self, file: &str, sealed: SealedText, format: Option<Format>) -> Result<Zeroizing<Vec<u8>>> {
+        let SealedText { mut stream, sealed, others, .. } = sealed;
+        let own = if stream.is_flow() { Format::Json } else { Format::Yaml };
+        let trees = sealed.into_iter().map(|(index, one)| (index, Tree::sealed(&to_manifest(one))));
+        match format {
+            Some(format) if format != own => {
+                if others > 0 {
+                    return Err(Failure::usage(format!(
+                        "{file} has {} beside its Secrets, which pass byte for byte: another format can't be written",
+                        count(others, "other object")
+                    ))
+                    .help("leave -o out"));
+                }
+                let trees: Vec<Tree> = trees.map(|(_, tree)| tree).collect();
+                let mut text = if format == Format::Json { json(&trees) } else { yaml(&trees) };
+                Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+            }
+            _ => {
+                let edits: Vec<_> = trees.map(|(index, tree)| (index, Edit::ReplaceObject(tree))).collect();
+                stream.apply(&edits).map_err(|error| failure::manifest(file, Some(stream.text()), &error))?;
+                Ok(stream.into_bytes())
+            }
+        }
+    }
+
+    fn write(&self, input: Input) -> Result<Done> {
+        let destination = match &self.args.write {
+            Some(path) if !files::is_stdin(path) => Some((path, files::destination(path)?)),
+            _ => None,
+        };
+        let by_name = self.args.write.as_ref().and_then(|path| match path.extension()?.to_str()? {
+            "json" => Some(Format::Json),
+            "yaml" | "yml" => Some(Format::Yaml),
+            _ => None,
+        });
+        let mut warnings = Vec::new();
+        let (sealed, others, dropped, bytes) = match input {
+            Input::Made(secret) => {
+                let one = bulla::seal::seal(&secret, self.scope, self.targets)
+                    .map_err(|error| made_error(&secret, &error))?;
+                let tree = [Tree::sealed(&to_manifest(one.clone()))];
+                let json_wanted = self.args.output.or(by_name) == Some(Format::Json);
+                let mut text = if json_wanted { json(&tree) } else { yaml(&tree) };
+                (vec![one], 0, BTreeSet::new(), Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+            }
+            Input::Read(file, bytes) => {
+                let sealed = self.seal_text(&file, &bytes)?;
+                if sealed.sealed.is_empty() {
+                    return Err(no_secret(&file, &sealed.stream));
+                }
+                // A file's name decides only where nothing else has to keep its bytes.
+                let format = self.args.output.or(by_name.filter(|_| sealed.others == 0));
+                let objects: Vec<_> = sealed.sealed.iter().map(|(_, one)| one.clone()).collect();
+                let (others, dropped) = (sealed.others, sealed.dropped.clone());
+                (objects, others, dropped, self.text(&file, sealed, format)?)
+            }
+        };
+        for one in &sealed {
+            warnings.extend(near_limits(&place_of(one), one));
+        }
+        match &destination {
+            Some((path, destination)) => {
+                if let Destination::There(original) = destination
+                    && !self.args.replace
+                {
+                    refuse_loss(original, &sealed)?;
+                }
+                files::write(path, destination, &bytes)?;
+            }
+            None => output::data(&bytes)?,
+        }
+        let to = destination.map(|(path, _)| format!(" to {}", shown(path))).unwrap_or_default();
+        let others =
+            if others > 0 { format!("; {} kept byte for byte", count(others, "other object")) } else { String::new() };
+        output::say(&format!("sealed {}{to} for {}{others}", count(sealed.len(), "Secret"), self.targets.names()));
+        say_dropped(&dropped);
+        warnings.iter().for_each(|warning| output::warn(warning));
+        Ok(Done::Well)
+    }
+
+    /// A Secret of `--from-…`, as `kubectl create secret generic` makes it.
+    fn made(&self) -> Result<PlainSecret> {
+        let mut secret = PlainSecret { type_: self.args.type_.clone(), ..PlainSecret::default() };
+        self.place(&mut secret)?;
+        if secret.name.is_none() {
+            return Err(Failure::usage("a Secret of --from-literal, --from-file or --from-env-file needs a name")
+                .help("--name NAME"));
+        }
+        let data = &mut secret.data;
+        for given in &self.args.from_file {
+            for (key, path) in from_file(given)? {
+                let mut bytes = files::read(&path)?;
+                put(data, &key, SecretValue::new(std::mem::take(&mut *bytes)))?;
+            }
+        }
+        for given in &self.args.from_literal {
+            let Some((key, value)) = given.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+                // What was given may be a value: it is not repeated.
+                return Err(Failure::usage("--from-literal is KEY=VALUE"));
+            };
+            put(data, key, SecretValue::new(value.as_bytes().to_vec()))?;
+        }
+        for path in &self.args.from_env_file {
+            from_env_file(path, data)?;
+        }
+        Ok(secret)
+    }
+
+    /// Puts the values of Secrets into SealedSecrets that exist.
+    fn merge_into(&self, input: Input, into: &Path) -> Result<Done> {
+        let file = shown(into);
+        let original = Original::read(into).map_err(|failure| {
+            if failure.exit == failure::Exit::Missing {
+                failure.help(format!("to make it: bulla seal … -w {file}"))
+            } else {
+                failure
+            }
+        })?;
+        let mut stream = parse(&file, &original.bytes)?;
+        let (from, secrets) = match input {
+            Input::Made(secret) => ("the Secret".to_owned(), vec![secret]),
+            Input::Read(from, bytes) => {
+                let read = parse(&from, &bytes)?;
+                let mut secrets = Vec::new();
+                for object in read.objects().filter(Object::is_secret) {
+                    let mut secret =
+                        object.secret().map_err(|error| failure::manifest(&from, Some(read.text()), &error))?;
+                    self.place(&mut secret)?;
+                    secrets.push(secret);
+                }
+                if secrets.is_empty() {
+                    return Err(no_secret(&from, &read));
+                }
+                (from, secrets)
+            }
+        };
+        let asked = self.args.scope.map(Scope::from);
+        let mut changed: BTreeMap<usize, Sealed> = BTreeMap::new();
+        let mut edits = Vec::new();
+        let mut set = 0;
+        for secret in &secrets {
+            let found = the_sealed(&file, &stream, secret.namespace.as_deref(), secret.name.as_deref())?;
+            let place = found.called();
+            let sealed = changed.entry(found.index).or_insert(found);
+            for (key, value) in &secret.data {
+                bulla::seal::set(&mut sealed.object, key, value, self.targets, asked)
+                    .map_err(|error| sealed.in_file(&file, &stream).set(&place, &error))?;
+                if let Some(item) = sealed.object.spec.items.get(key) {
+                    edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
+                    set += 1;
+                }
+            }
+        }
+        if set == 0 {
+            return Err(Failure::new(format!("there is no value in {from}")));
+        }
+        stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+        original.replace(&stream.into_bytes())?;
+        let places: Vec<_> = changed.values().map(Sealed::called).collect();
+        output::say(&format!(
+            "merged {} into {} in {file}, for {}",
+            count(set, "value"),
+            places.join(", "),
+            self.targets.names()
+        ));
+        if secrets.iter().any(|s| !s.labels.is_empty() || !s.annotations.is_empty() || s.type_.is_some()) {
+            output::note("only values were merged: labels, annotations and type stay as they were");
+        }
+        for sealed in changed.values() {
+            near_limits(&sealed.called(), &sealed.object).iter().for_each(|warning| output::warn(warning));
+        }
+        Ok(Done::Well)
+    }
+}
+
+fn place_of(sealed: &SealedSecret) -> String {
+    called(sealed.metadata.namespace.as_deref(), sealed.metadata.name.as_deref())
+}
+
+fn made_error(secret: &PlainSecret, error: &SealError) -> Box<Failure> {
+    let what = format!("Secret \"{}\"", secret.name.as_deref().unwrap_or_default());
+    match error {
+        SealError::Place(PlaceError::NoNamespace(scope)) => {
+            Failure::usage(format!("{what} has no namespace, and scope {scope} binds to one"))
+                .help("pass -n (your kubectl context is not used)")
+        }
+        _ => failure::seal(&what, error),
+    }
+}
+
+fn say_dropped(dropped: &BTreeSet<String>) {
+    if !dropped.is_empty() {
+        let fields: Vec<_> = dropped.iter().map(String::as_str).collect();
+        output::note(&format!("left out, as the cluster's own: {}", fields.join(", ")));
+    }
+}
+
+/// An error for a text with nothing to seal.
+fn no_secret(file: &str, stream: &Stream) -> Box<Failure> {
+    if stream.objects().len() == 0 {
+        return Failure::new(if file == "standard input" {
+            "standard input was empty: there is no Secret to seal".to_owned()
+        } else {
+            format!("there is no Secret in {file}: it is empty")
+        });
+    }
+    let failure = Failure::new(format!("there is no Secret in {file}{}", other_kinds(stream)));
+    if stream.objects().all(|object| object.is_sealed()) {
+        return failure.help("it is sealed already; to change a value: bulla set FILE KEY");
+    }
+    failure.help("only a v1 Secret is ever sealed")
+}
+
+/// What looks like a Secret and is none would pass in plaintext: it is an error instead.
+fn refuse_almost_secret(file: &str, stream: &Stream, object: Object<'_>) -> Result<()> {
+    let (kind, version) = (object.kind().unwrap_or_default(), object.api_version());
+    let wrong = |message: String, help: &str| {
+        Err(Failure::new(message).at(file, Some(stream.text()), object.span()).help(help))
+    };
+    // A group of its own makes it somebody else's kind.
+    let core = version.is_none_or(|version| !version.contains('/'));
+    if core && kind.eq_ignore_ascii_case("Secret") {
+        return wrong(
+            format!("kind {kind} of apiVersion {} is no v1 Secret and can't be sealed", version.unwrap_or("(none)")),
+            "write apiVersion: v1 and kind: Secret",
+        );
+    }
+    if core && matches!(kind, "List" | "SecretList") && object.node().get("items").and_then(|n| n.items()).is_some() {
+        return wrong(
+            format!("a {kind} of apiVersion {} may hold Secrets and can't be read", version.unwrap_or("(none)")),
+            "write apiVersion: v1",
+        );
+    }
+    let has = |key: &str| object.node().get(key).is_some();
+    if kind.is_empty() && (has("stringData") || (has("data") && has("type"))) {
+        return wrong("an object without a kind looks like a Secret".into(), "write apiVersion: v1 and kind: Secret");
+    }
+    Ok(())
+}
+
+/// Refuses to replace a file whose SealedSecrets have items that the new ones lack.
+fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
+    let file = shown(&original.path);
+    let help = |failure: Box<Failure>| {
+        failure.help(format!("keep them: bulla seal … --merge-into {file}")).help("drop them on purpose: --replace")
+    };
+    if original.bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(());
+    }
+    let old = parse(&file, &original.bytes).and_then(|stream| all_sealed(&file, &stream)).map_err(|_| {
+        Failure::new(format!("{file} is there and can't be read as a manifest; it is not overwritten"))
+            .help("overwrite it on purpose: --replace")
+    })?;
+    let mut lost = Vec::new();
+    for one in &old {
+        let same = sealed.iter().find(|new| {
+            new.metadata.name == one.object.metadata.name && new.metadata.namespace == one.object.metadata.namespace
+        });
+        let gone: Vec<_> = one
+            .object
+            .spec
+            .items
+            .keys()
+            .filter(|key| same.is_none_or(|new| !new.spec.items.contains_key(*key)))
+            .map(String::as_str)
+            .collect();
+        if !gone.is_empty() {
+            lost.push(format!("{}: {}", one.called(), gone.join(", ")));
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(format!("{file} has items that would be dropped"));
+    failure.details = lost;
+    Err(help(failure))
+}
+
+fn put(data: &mut BTreeMap<String, SecretValue>, key: &str, value: SecretValue) -> Result<()> {
+    if !bulla::scope::is_item_key(key) {
+        return Err(Failure::usage(format!(
+            "{key:?} can't be a key of a Secret: 1 to 253 of a-z A-Z 0-9 - . _, not \".\" and not beginning with \"..\""
+        )));
+    }
+    if data.insert(key.to_owned(), value).is_some() {
+        return Err(Failure::usage(format!("the key {key} is given twice")));
+    }
+    Ok(())
+}
+
+/// `PATH` under its own name, `KEY=PATH`, or all files of a directory whose names can be keys.
+fn from_file(given: &str) -> Result<Vec<(String, std::path::PathBuf)>> {
+    if let Some((key, path)) = given.split_once('=') {
+        if key.is_empty() || path.is_empty() {
+            return Err(Failure::usage(format!("--from-file {given}: it is PATH or KEY=PATH")));
+        }
+        if Path::new(path).is_dir() {
+            return Err(Failure::usage(format!("--from-file {given}: a directory has no one key")));
+        }
+        return Ok(vec![(key.to_owned(), path.into())]);
+    }
+    let path = Path::new(given);
+    let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !path.is_dir() {
+        return Ok(vec![(name_of(path), path.to_owned())]);
+    }
+    let fail = |error: std::io::Error| failure::io("read", path, &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let name = name_of(&entry.path());
+        if entry.path().symlink_metadata().map_err(fail)?.is_file() && bulla::scope::is_item_key(&name) {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Lines `KEY=VALUE`, read as kubectl reads them; a line without `=` takes the variable of the environment.
+fn from_env_file(path: &Path, data: &mut BTreeMap<String, SecretValue>) -> Result<()> {
+    let file = shown(path);
+    let bytes = files::read(path)?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = std::str::from_utf8(line)
+            .map_err(|_| Failure::new("the line is not UTF-8").at_line(&file, number + 1))?
+            .trim_start();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, SecretValue::new(value.as_bytes().to_vec())),
+            None => {
+                use std::os::unix::ffi::OsStringExt as _;
+                // A line that is no name could be a value: it is not repeated.
+                let value = std::env::var_os(text).filter(|_| bulla::scope::is_item_key(text)).ok_or_else(|| {
+                    Failure::new("the line has no \"=\", and no variable of the environment is called so")
+                        .at_line(&file, number + 1)
+                })?;
+                (text, SecretValue::new(value.into_vec()))
+            }
+        };
+        if !bulla::scope::is_item_key(key) {
+            return Err(Failure::new("what stands before \"=\" can't be a key of a Secret").at_line(&file, number + 1));
+        }
+        put(data, key, value).map_err(|failure| failure.at_line(&file, number + 1))?;
+    }
+    Ok(())
+}
+
+/// What became of one file.
+enum Outcome {
+    /// Nothing to do.
+    Nothing,
+    Sealed {
+        secrets: usize,
+        others: usize,
+        comments: usize,
+        dropped: BTreeSet<String>,
+        warnings: Vec<String>,
+    },
+    Skipped(String),
+    Failed(Box<Failure>),
+}
+
+fn in_place(args: &SealArgs) -> Result<Done> {
+    if let Some(path) = args.in_place.iter().find(|path| files::is_stdin(path)) {
+        return Err(Failure::usage(format!("--in-place {}: standard input is no file", path.display())));
+    }
+    let what = args.in_place.first().map(|path| shown(path)).unwrap_or_default();
+    let usage = format!("bulla seal --in-place {what} -R prod.pub");
+    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
+    let run = Run::new(args, &targets);
+    let found = tree::files(&args.in_place)?;
+    let outcomes = tree::parallel(&found, |file| run.in_file(file));
+    let (mut secrets, mut changed, mut others, mut comments, mut failed) = (0, 0, 0, 0, 0);
+    let (mut skipped, mut dropped, mut warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Sealed { secrets: s, others: o, comments: c, dropped: d, warnings: w } => {
+                secrets += s;
+                others += o;
+                comments += c;
+                changed += 1;
+                dropped.extend(d);
+                warnings.extend(w);
+            }
+            Outcome::Skipped(why) => skipped.push(why),
+            Outcome::Failed(failure) => {
+                output::failure(&failure);
+                failed += 1;
+            }
+        }
+    }
+    if secrets == 0 && failed == 0 && skipped.is_empty() {
+        let paths: Vec<_> = args.in_place.iter().map(|path| shown(path)).collect();
+        return Err(Failure::new(format!("there is no Secret in {}", paths.join(", "))));
+    }
+    let mut text = format!("sealed {} in {} for {}", count(secrets, "Secret"), count(changed, "file"), targets.names());
+    if others > 0 {
+        text.push_str(&format!("; {} kept byte for byte", count(others, "other object")));
+    }
+    if failed > 0 {
+        text.push_str(&format!("; {} failed and stayed as they were", count(failed, "file")));
+    }
+    if !skipped.is_empty() {
+        text.push_str(&format!("; {} skipped:", skipped.len()));
+    }
+    output::say(&text);
+    skipped.iter().for_each(|why| output::say(&format!("  {why}")));
+    say_dropped(&dropped);
+    if comments > 0 {
+        output::note(&format!("{} inside the Secrets went with them", count(comments, "comment")));
+    }
+    warnings.iter().for_each(|warning| output::warn(warning));
+    if secrets > 0 {
+        output::note(
+            "what was committed in plaintext stays in Git's history: change those values, then bulla set FILE KEY…",
+        );
+    }
+    Ok(if failed > 0 { Done::Failed } else { Done::Well })
+}
+
+impl Run<'_> {
+    fn in_file(&self, found: &tree::Found) -> Outcome {
+        match self.try_in_file(found) {
+            Ok(outcome) => outcome,
+            Err(failure) => Outcome::Failed(failure),
+        }
+    }
+
+    fn try_in_file(&self, found: &tree::Found) -> Result<Outcome> {
+        let file = shown(&found.path);
+        let original = Original::read(&found.path)?;
+        if !found.named && !tree::mentions(&original.bytes, "Secret") {
+            return Ok(Outcome::Nothing);
+        }
+        if !found.named
+            && let Err(error) = Stream::read(&original.bytes)
+            && error.kind == ManifestErrorKind::Template
+        {
+            let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
+            return Ok(Outcome::Skipped(format!("{file}{line}   a template: seal the rendered value (BUL012)")));
+        }
+        let sealed = self.seal_text(&file, &original.bytes)?;
+        if sealed.sealed.is_empty() {
+            return Ok(Outcome::Nothing);
+        }
+        let secrets = sealed.sealed.len();
+        let (others, dropped) = (sealed.others, sealed.dropped.clone());
+        let warnings = sealed.sealed.iter().flat_map(|(_, one)| near_limits(&place_of(one), one)).collect();
+        let SealedText { mut stream, sealed, .. } = sealed;
+        let edits: Vec<_> = sealed
+            .into_iter()
+            .map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&to_manifest(one)))))
+            .collect();
+        let applied = stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+        original.replace(&stream.into_bytes())?;
+        Ok(Outcome::Sealed { secrets, others, comments: applied.comments_dropped, dropped, warnings })
+    }
+}

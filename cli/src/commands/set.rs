@@ -1,0 +1,262 @@
+//! `bulla set`
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bulla::manifest::emit::{Tree, json, yaml};
+use bulla::manifest::{Edit, Stream};
+use bulla::recipient::Targets;
+use bulla::scope::Scope;
+use bulla::secret::{PlainSecret, SecretValue};
+
+use super::{Done, file_and_keys};
+use crate::cli::SetArgs;
+use crate::failure::{self, Failure, Result, shown};
+use crate::files::{self, Destination, Original};
+use crate::model::{Sealed, called, parse, the_sealed, to_manifest};
+use crate::output::plain::{count, near_limits};
+use crate::{input, output, recipients};
+
+pub fn run(args: &SetArgs) -> Result<Done> {
+    let (path, keys) = file_and_keys(&args.args, args.file.as_ref(), "set")?;
+    let file = shown(&path);
+    let source = source(args, &path, &keys)?;
+    let usage = format!("bulla set {file} {} -R prod.pub", keys.join(" "));
+    let destination = files::destination(&path)?;
+    let target = match &destination {
+        Destination::There(original) => {
+            let stream = parse(&file, &original.bytes)?;
+            let sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
+            Target::There(original, stream, Box::new(sealed))
+        }
+        Destination::New => Target::New(new_secret(args, &path)?),
+        Destination::Special => return Err(Failure::new(format!("{file} is no regular file"))),
+    };
+    let targets = recipients::resolve(&args.recipients, &args.cluster, &file, &usage)?;
+    let asked = args.scope.map(Scope::from);
+    // Nobody is asked for a value that could not be set.
+    match &target {
+        Target::There(_, stream, sealed) => {
+            let mut trial = sealed.object.clone();
+            for key in &keys {
+                bulla::seal::set(&mut trial, key, &SecretValue::default(), &targets, asked)
+                    .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), &error))?;
+            }
+        }
+        Target::New(secret) => {
+            bulla::seal::seal(secret, asked.unwrap_or_default(), &targets)
+                .map_err(|error| new_error(secret, &error))?;
+        }
+    }
+    let values = source.read(args, &path, &keys)?;
+    match target {
+        Target::New(secret) => create(args, &path, &file, secret, values, &targets),
+        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, &targets, asked),
+    }
+}
+
+enum Target<'a> {
+    New(PlainSecret),
+    There(&'a Original, Stream, Box<Sealed>),
+}
+
+/// A value that was read, and whether a final line end was dropped.
+struct Value {
+    value: SecretValue,
+    dropped: bool,
+}
+
+/// Where the values come from.
+enum Source {
+    Generated,
+    Files(BTreeMap<String, std::path::PathBuf>),
+    Prompt,
+    Stdin,
+}
+
+fn source(args: &SetArgs, path: &Path, keys: &[String]) -> Result<Source> {
+    if args.generate.is_some() {
+        return Ok(Source::Generated);
+    }
+    if !args.from_file.is_empty() {
+        return Ok(Source::Files(from_files(args, keys)?));
+    }
+    if output::on_terminal() {
+        return Ok(Source::Prompt);
+    }
+    match keys {
+        [_] => Ok(Source::Stdin),
+        _ => Err(Failure::usage(format!("{} keys, and standard input has one value", keys.len())).help(format!(
+            "one at a time, or: bulla set {} {}",
+            shown(path),
+            keys.iter().map(|key| format!("{key} --from-file {key}=PATH")).collect::<Vec<_>>().join(" ")
+        ))),
+    }
+}
+
+/// `PATH` for the one key, or `KEY=PATH` for each.
+fn from_files(args: &SetArgs, keys: &[String]) -> Result<BTreeMap<String, std::path::PathBuf>> {
+    let mut files = BTreeMap::new();
+    for given in &args.from_file {
+        let (key, path) = match (given.split_once('='), keys) {
+            (Some((key, path)), _) if keys.iter().any(|k| k == key) => (key.to_owned(), path),
+            (_, [key]) => (key.clone(), given.as_str()),
+            _ => {
+                return Err(Failure::usage(format!("--from-file {given}: with several keys it is KEY=PATH"))
+                    .help(format!("the keys are {}", keys.join(", "))));
+            }
+        };
+        if files.insert(key.clone(), path.into()).is_some() {
+            return Err(Failure::usage(format!("two files for the key {key}")));
+        }
+    }
+    match keys.iter().find(|key| !files.contains_key(*key)) {
+        Some(key) => Err(Failure::usage(format!("no file for the key {key}")).help(format!("--from-file {key}=PATH"))),
+        None => Ok(files),
+    }
+}
+
+impl Source {
+    fn read(&self, args: &SetArgs, path: &Path, keys: &[String]) -> Result<BTreeMap<String, Value>> {
+        let mut values = BTreeMap::new();
+        for key in keys {
+            let value = match self {
+                Self::Generated => {
+                    let kind = args.generate.unwrap_or(crate::cli::Generate::Password);
+                    Value { value: input::generate(kind)?, dropped: false }
+                }
+                Self::Files(files) => {
+                    let from = files.get(key).map_or(Path::new("-"), |path| path);
+                    let mut bytes = files::read(from)?;
+                    Value { value: SecretValue::new(std::mem::take(&mut *bytes)), dropped: false }
+                }
+                Self::Prompt => Value { value: input::prompt(key)?, dropped: false },
+                Self::Stdin => {
+                    let bytes = input::stdin()?;
+                    let (bare, dropped) = if args.exact { (&**bytes, false) } else { input::without_line_end(&bytes) };
+                    Value { value: SecretValue::new(bare.to_vec()), dropped }
+                }
+            };
+            if value.value.is_empty() && !args.allow_empty {
+                return Err(self.empty(key, path));
+            }
+            values.insert(key.clone(), value);
+        }
+        Ok(values)
+    }
+
+    fn empty(&self, key: &str, path: &Path) -> Box<Failure> {
+        let on_purpose = "(empty on purpose: --allow-empty)";
+        match self {
+            Self::Stdin => Failure::new(format!("standard input was empty: no value for \"{key}\"")).help(format!(
+                "printf %s \"${}\" | bulla set {} {key}     {on_purpose}",
+                variable(key),
+                shown(path)
+            )),
+            Self::Files(files) => {
+                let from = files.get(key).map(|path| shown(path)).unwrap_or_default();
+                Failure::new(format!("{from} is empty: no value for \"{key}\""))
+                    .help(on_purpose.trim_matches(['(', ')']))
+            }
+            _ => Failure::new(format!("nothing was typed: no value for \"{key}\""))
+                .help(on_purpose.trim_matches(['(', ')'])),
+        }
+    }
+}
+
+/// A shell variable called like a key.
+fn variable(key: &str) -> String {
+    let name: String =
+        key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+/// A Secret without values, for a file that is not there yet.
+fn new_secret(args: &SetArgs, path: &Path) -> Result<PlainSecret> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let stem = stem.strip_suffix(".sealed").unwrap_or(&stem).to_owned();
+            if !bulla::scope::is_dns_subdomain(&stem) {
+                return Err(Failure::usage(format!("{} gives no name for a Secret", shown(path))).help("--name NAME"));
+            }
+            stem
+        }
+    };
+    Ok(PlainSecret { name: Some(name), namespace: args.namespace.clone(), ..PlainSecret::default() })
+}
+
+fn new_error(secret: &PlainSecret, error: &bulla::seal::SealError) -> Box<Failure> {
+    let what = format!("Secret \"{}\"", secret.name.as_deref().unwrap_or_default());
+    match error {
+        bulla::seal::SealError::Place(bulla::scope::PlaceError::NoNamespace(scope)) => {
+            Failure::usage(format!("{what} has no namespace, and scope {scope} binds to one"))
+                .help("pass -n (your kubectl context is not used)")
+        }
+        _ => failure::seal(&what, error),
+    }
+}
+
+fn create(
+    args: &SetArgs,
+    path: &Path,
+    file: &str,
+    mut secret: PlainSecret,
+    values: BTreeMap<String, Value>,
+    targets: &Targets,
+) -> Result<Done> {
+    let items = values.len();
+    let dropped: Vec<String> = values.iter().filter(|(_, value)| value.dropped).map(|(key, _)| key.clone()).collect();
+    secret.data = values.into_iter().map(|(key, value)| (key, value.value)).collect();
+    let scope = args.scope.map(Scope::from).unwrap_or_default();
+    let sealed = bulla::seal::seal(&secret, scope, targets).map_err(|error| new_error(&secret, &error))?;
+    let place = called(secret.namespace.as_deref(), secret.name.as_deref());
+    let warnings = near_limits(&place, &sealed);
+    let tree = [Tree::sealed(&to_manifest(sealed))];
+    let text = if path.extension().is_some_and(|e| e == "json") { json(&tree) } else { yaml(&tree) };
+    files::create(path, text.as_bytes())?;
+    let dropped = if dropped.is_empty() { String::new() } else { " (a trailing newline was dropped)".to_owned() };
+    output::say(&format!(
+        "created {file}: SealedSecret {place}, {}{dropped}, for {}",
+        count(items, "item"),
+        targets.names()
+    ));
+    warnings.iter().for_each(|warning| output::warn(warning));
+    Ok(Done::Well)
+}
+
+fn change(
+    file: &str,
+    original: &Original,
+    mut stream: Stream,
+    mut sealed: Sealed,
+    values: BTreeMap<String, Value>,
+    targets: &Targets,
+    asked: Option<Scope>,
+) -> Result<Done> {
+    let place = sealed.called();
+    let mut edits = Vec::new();
+    let mut told = Vec::new();
+    for (key, Value { value, dropped }) in &values {
+        bulla::seal::set(&mut sealed.object, key, value, targets, asked)
+            .map_err(|error| sealed.in_file(file, &stream).set(&place, &error))?;
+        if let Some(item) = sealed.object.spec.items.get(key) {
+            edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
+        }
+        let dropped = if *dropped { "; a trailing newline was dropped" } else { "" };
+        told.push(format!("{key} ({}{dropped})", count(value.len(), "byte")));
+    }
+    stream.apply(&edits).map_err(|error| failure::manifest(file, Some(stream.text()), &error))?;
+    original.replace(&stream.into_bytes())?;
+    let told = match told.as_slice() {
+        [one] => match one.split_once(" (") {
+            Some((key, rest)) => format!("{key} in {place} ({rest}"),
+            None => one.clone(),
+        },
+        several => format!("{} in {place}", several.join(", ")),
+    };
+    output::say(&format!("set {told}, for {}", targets.names()));
+    near_limits(&place, &sealed.object).iter().for_each(|warning| output::warn(warning));
+    Ok(Done::Well)
+}

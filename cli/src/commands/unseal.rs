@@ -1,0 +1,96 @@
+//! `bulla unseal`
+
+use bulla::manifest::emit::{secrets_json, secrets_yaml};
+use bulla::manifest::{Object, Stream};
+use bulla::metadata::is_delivery;
+use bulla::secret::PlainSecret;
+
+use super::Done;
+use crate::cli::{Format, UnsealArgs};
+use crate::failure::{self, Failure, Result, shown};
+use crate::model::{Sealed, all_sealed, other_kinds, parse, the_sealed};
+use crate::recipients::{Held, identities};
+use crate::{files, output};
+
+pub fn run(args: &UnsealArgs) -> Result<Done> {
+    let path = args.file.as_ref().or(args.file_flag.as_ref()).ok_or_else(|| Failure::usage("no FILE is named"))?;
+    if files::is_stdin(path) && args.identities.iter().any(|identity| files::is_stdin(identity)) {
+        return Err(Failure::usage("standard input can't be both the file and the identity"));
+    }
+    let held = identities(&args.identities)?;
+    let file = shown(path);
+    let bytes = files::read(path)?;
+    let stream = parse(&file, &bytes)?;
+    let sealed = if args.key.is_some() || args.name.is_some() || args.namespace.is_some() {
+        vec![the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?]
+    } else {
+        all_sealed(&file, &stream)?
+    };
+    if sealed.is_empty() {
+        return Err(no_sealed(&file, &stream));
+    }
+    // All are opened before anything is shown.
+    let mut secrets = Vec::new();
+    let mut failures = Vec::new();
+    for one in &sealed {
+        match open(&file, &stream, one, &held) {
+            Ok(secret) => secrets.push(secret),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if let Some(failure) = failure::all(failures) {
+        return Err(failure);
+    }
+    let written = match (&args.key, secrets.as_slice()) {
+        (Some(key), [secret]) => {
+            let Some(value) = secret.data.get(key) else {
+                let keys: Vec<_> = secret.data.keys().map(String::as_str).collect();
+                return Err(Failure::missing(format!("there is no item {key} in {file}, but {}", keys.join(", "))));
+            };
+            zeroize::Zeroizing::new(value.expose().to_vec())
+        }
+        _ => {
+            let format = args.output.unwrap_or(if stream.is_flow() { Format::Json } else { Format::Yaml });
+            let mut text = match format {
+                Format::Yaml => secrets_yaml(&secrets),
+                Format::Json => secrets_json(&secrets),
+            };
+            zeroize::Zeroizing::new(std::mem::take(&mut *text).into_bytes())
+        }
+    };
+    match &args.write {
+        Some(path) if !files::is_stdin(path) => {
+            files::create_private(path, &written)?;
+            output::say(&format!("wrote {}, in plaintext", shown(path)));
+        }
+        _ => output::data(&written)?,
+    }
+    let others = stream.objects().filter(|object| !object.is_sealed()).count();
+    if others > 0 {
+        output::note(&format!("left out {}", output::plain::count(others, "other object")));
+    }
+    Ok(Done::Well)
+}
+
+/// An error for a file with nothing sealed in it.
+pub fn no_sealed(file: &str, stream: &Stream) -> Box<Failure> {
+    let failure = Failure::new(format!("there is no SealedSecret in {file}{}", other_kinds(stream)));
+    let bitnami = |object: Object<'_>| object.api_version().is_some_and(|version| version.starts_with("bitnami.com/"));
+    if stream.objects().any(bitnami) {
+        return failure.help("Bitnami's format is not read by this version");
+    }
+    failure
+}
+
+/// Opens one, with the labels and annotations that delivery tools need, which sealing left on the SealedSecret.
+fn open(file: &str, stream: &Stream, sealed: &Sealed, held: &Held) -> Result<PlainSecret> {
+    let mut secret = bulla::open::open(&sealed.object, &held.all())
+        .map_err(|error| sealed.in_file(file, stream).open(&sealed.called(), &held.files, &error))?;
+    let own = &sealed.view.manifest;
+    for (from, to) in [(&own.labels, &mut secret.labels), (&own.annotations, &mut secret.annotations)] {
+        for (key, value) in from.iter().filter(|(key, _)| is_delivery(key)) {
+            to.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    Ok(secret)
+}

@@ -1,0 +1,439 @@
+//! What went wrong, where, and what to do: how every error of this program is told.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use bulla::manifest::{ManifestError, ManifestErrorKind, SealedPlaces, Span};
+use bulla::open::{OpenError, Problem, ProblemKind, Problems, Site};
+use bulla::rewrap::{RewrapError, RewrapRefused};
+use bulla::scope::PlaceError;
+use bulla::seal::{SealError, SetError};
+
+/// How the program ends (design of the command line, "Manners").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exit {
+    /// 1
+    #[default]
+    Failed,
+    /// 2
+    Usage,
+    /// 3: a named file or object is not there.
+    Missing,
+    /// 4: the cluster can't be reached, or doesn't do what it must.
+    Unavailable,
+    /// 130
+    Interrupted,
+}
+
+impl Exit {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Missing => 3,
+            Self::Unavailable => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A line of a file, everything that may be secret in it masked.
+#[derive(Clone, Debug)]
+pub struct Excerpt {
+    pub text: String,
+    /// Characters before the marks, and how many marks.
+    pub at: usize,
+    pub len: usize,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug)]
+pub struct Location {
+    pub file: String,
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    pub excerpt: Option<Excerpt>,
+}
+
+/// One error. Never holds a value.
+#[derive(Clone, Debug, Default)]
+pub struct Failure {
+    pub exit: Exit,
+    pub code: Option<&'static str>,
+    pub message: String,
+    pub location: Option<Location>,
+    /// Stands after the marks under the excerpt.
+    pub label: String,
+    /// Indented lines below.
+    pub details: Vec<String>,
+    pub help: Vec<String>,
+    /// More of them, of the same cause.
+    pub related: Vec<Self>,
+}
+
+pub type Result<T> = std::result::Result<T, Box<Failure>>;
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { message: message.into(), ..Self::default() })
+    }
+
+    pub fn usage(message: impl Into<String>) -> Box<Self> {
+        Self::new(message).exit(Exit::Usage)
+    }
+
+    pub fn missing(message: impl Into<String>) -> Box<Self> {
+        Self::new(message).exit(Exit::Missing)
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Box<Self> {
+        Self::new(message).exit(Exit::Unavailable)
+    }
+
+    pub const fn exit(mut self: Box<Self>, exit: Exit) -> Box<Self> {
+        self.exit = exit;
+        self
+    }
+
+    pub fn help(mut self: Box<Self>, help: impl Into<String>) -> Box<Self> {
+        self.help.push(help.into());
+        self
+    }
+
+    pub fn detail(mut self: Box<Self>, detail: impl Into<String>) -> Box<Self> {
+        self.details.push(detail.into());
+        self
+    }
+
+    pub fn label(mut self: Box<Self>, label: impl Into<String>) -> Box<Self> {
+        self.label = label.into();
+        self
+    }
+
+    pub fn in_file(mut self: Box<Self>, file: &str) -> Box<Self> {
+        self.location.get_or_insert_with(|| Location { file: file.into(), line: None, column: None, excerpt: None });
+        self
+    }
+
+    pub fn at_line(mut self: Box<Self>, file: &str, line: usize) -> Box<Self> {
+        self.location = Some(Location { file: file.into(), line: Some(line), column: None, excerpt: None });
+        self
+    }
+
+    /// At a place of a text whose line may be shown where it shows no value.
+    pub fn at(mut self: Box<Self>, file: &str, text: Option<&str>, span: Span) -> Box<Self> {
+        self.location = Some(Location {
+            file: file.into(),
+            line: Some(span.line),
+            column: Some(span.column),
+            excerpt: text.and_then(|text| excerpt(text, span)),
+        });
+        self
+    }
+
+    /// As text: `error:`, the place, the line, details, help.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        self.render_into(&mut out);
+        for related in &self.related {
+            out.push('\n');
+            related.render_into(&mut out);
+        }
+        out
+    }
+
+    fn render_into(&self, out: &mut String) {
+        let code = self.code.map(|code| format!("[{code}]")).unwrap_or_default();
+        // Writing to a String can't fail.
+        _ = writeln!(out, "\u{1b}[1;31merror{code}\u{1b}[0m\u{1b}[1m:\u{1b}[0m {}", self.message);
+        if let Some(location) = &self.location {
+            _ = writeln!(out, "  --> {}", location.text());
+            if let (Some(excerpt), Some(line)) = (&location.excerpt, location.line) {
+                _ = writeln!(out, "{line} | {}", excerpt.text);
+                let margin = " ".repeat(line.to_string().len());
+                let marks = format!("{}{}", " ".repeat(excerpt.at), "^".repeat(excerpt.len));
+                _ = writeln!(out, "{}", format!("{margin} | {marks} {}", self.label).trim_end());
+            } else if !self.label.is_empty() {
+                _ = writeln!(out, "  {}", self.label);
+            }
+        }
+        for detail in &self.details {
+            _ = writeln!(out, "  {detail}");
+        }
+        for help in &self.help {
+            _ = writeln!(out, "\u{1b}[1mhelp:\u{1b}[0m {help}");
+        }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        let own = serde_json::json!({
+            "code": self.code,
+            "message": self.message,
+            "file": self.location.as_ref().map(|l| &l.file),
+            "line": self.location.as_ref().and_then(|l| l.line),
+            "column": self.location.as_ref().and_then(|l| l.column),
+            "details": self.details,
+            "help": self.help,
+        });
+        std::iter::once(own).chain(self.related.iter().flat_map(Self::json)).collect()
+    }
+}
+
+impl Location {
+    pub fn text(&self) -> String {
+        let mut text = self.file.clone();
+        for number in [self.line, self.column].into_iter().flatten() {
+            _ = write!(text, ":{number}");
+        }
+        text
+    }
+}
+
+/// Several as one; `None` when there is none. It ends as the first does.
+pub fn all(failures: Vec<Box<Failure>>) -> Option<Box<Failure>> {
+    let mut failures = failures.into_iter();
+    let mut first = failures.next()?;
+    first.related.extend(failures.map(|f| *f));
+    Some(first)
+}
+
+/// The line of a place: what stands before it only if that is a key (`  name: `), and of the place itself only a key.
+fn excerpt(text: &str, span: Span) -> Option<Excerpt> {
+    const MASK: &str = "········";
+    const MAX: usize = 160;
+    let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(start..)?.lines().next()?;
+    let before = line.get(..span.start - start)?;
+    let bare = before.trim_start_matches([' ', '-']);
+    let is_word = |word: &str| {
+        let word = word.trim_matches('"');
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+    };
+    if !bare.is_empty() && !bare.trim_end().strip_suffix(':').is_some_and(is_word) {
+        return None;
+    }
+    let at = before.chars().count();
+    let own = line.get(before.len()..(span.end.min(start + line.len()) - start).max(before.len()))?;
+    let rest = line.get(before.len() + own.len()..)?;
+    let is_key = bare.is_empty() && is_word(own) && rest.trim_start().starts_with(':');
+    let (shown, tail) = if is_key {
+        (own, if rest.trim() == ":" { ":" } else { ": ········" })
+    } else if bare.is_empty() {
+        // A whole object, or a scalar in a sequence: nothing of it is shown.
+        return None;
+    } else {
+        (MASK, "")
+    };
+    let line = format!("{before}{shown}{tail}");
+    (line.chars().count() <= MAX).then(|| Excerpt { len: shown.chars().count().max(1), at, text: line })
+}
+
+/// How a path is shown.
+pub fn shown(path: &Path) -> String {
+    if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() }
+}
+
+/// An error of reading or writing a file.
+pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Box<Failure> {
+    let reason = match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        std::io::ErrorKind::FileTooLarge => "the file would be larger than allowed".to_owned(),
+        _ => error.to_string(),
+    };
+    let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::Missing } else { Exit::Failed };
+    Failure::new(format!("can't {what} {}: {reason}", shown(path))).exit(exit)
+}
+
+/// An error of a manifest. `text` is the whole text, where it could be read.
+pub fn manifest(file: &str, text: Option<&str>, error: &ManifestError) -> Box<Failure> {
+    let mut failure = Failure::new(error.message.clone());
+    // Where the text is no manifest, a line of it may be anything.
+    let text = text.filter(|_| !matches!(error.kind, ManifestErrorKind::Syntax | ManifestErrorKind::Encoding));
+    failure = match error.span {
+        Some(span) => failure.at(file, text, span),
+        None => failure.in_file(file),
+    };
+    match &error.help {
+        Some(help) => failure.help(help.clone()),
+        None => failure,
+    }
+}
+
+/// A SealedSecret in its file, for placing what is wrong with it.
+#[derive(Clone, Copy)]
+pub struct InFile<'a> {
+    pub file: &'a str,
+    pub text: &'a str,
+    pub places: &'a SealedPlaces,
+}
+
+impl InFile<'_> {
+    fn span(&self, site: &Site) -> Span {
+        let places = self.places;
+        match site {
+            Site::Object => None,
+            Site::Item(key) => places.items.get(key).map(|item| item.key),
+            Site::Envelope(name) => places.envelopes.lines.get(name).map(|(key, _)| *key),
+            Site::ItemEnvelope(key, name) => {
+                places.items.get(key).and_then(|item| item.envelopes.lines.get(name)).map(|(key, _)| *key)
+            }
+        }
+        .unwrap_or(places.object)
+    }
+
+    /// An error at a site of the SealedSecret.
+    pub fn fail(&self, site: &Site, message: impl Into<String>) -> Box<Failure> {
+        Failure::new(message).at(self.file, Some(self.text), self.span(site))
+    }
+
+    fn problem(&self, problem: &Problem) -> Box<Failure> {
+        let site = &problem.site;
+        match &problem.kind {
+            ProblemKind::Misplaced(place) => {
+                let Site::Item(key) = site else { return self.fail(site, problem.to_string()) };
+                let mut failure = self
+                    .fail(site, "sealed for another place; will not open here")
+                    .label(format!("not sealed for {place}"))
+                    .help(format!(
+                        "name and namespace back as they were, or enter it again: bulla set {} {key}",
+                        self.file
+                    ));
+                failure.code = Some("BUL101");
+                failure
+            }
+            ProblemKind::NoEnvelopes => self
+                .fail(site, format!("{site} has no envelope: nobody can open it"))
+                .help("take the file from Git as it was, or enter the value again: bulla set"),
+            ProblemKind::Place(PlaceError::NoNamespace(scope)) => self
+                .fail(site, format!("the SealedSecret has no namespace, and scope {scope} binds to one"))
+                .help("add \"namespace:\" under metadata, as it was when it was sealed"),
+            ProblemKind::Place(PlaceError::NoName) => {
+                self.fail(site, "the SealedSecret has no name, and scope strict binds to one")
+            }
+            ProblemKind::Text(_) => {
+                let failure = self.fail(site, problem.to_string());
+                failure.help("take the file from Git as it was")
+            }
+            _ => self.fail(site, problem.to_string()),
+        }
+    }
+
+    /// Everything that is wrong.
+    pub fn problems(&self, problems: &Problems) -> Box<Failure> {
+        all(problems.as_slice().iter().map(|problem| self.problem(problem)).collect())
+            .unwrap_or_else(|| Failure::new("nothing is wrong"))
+    }
+
+    /// It does not open. `place` is how the object is called; `held` are the identity files with their fingerprints.
+    pub fn open(&self, place: &str, held: &[(String, Vec<String>)], error: &OpenError) -> Box<Failure> {
+        match error {
+            OpenError::Problems(problems) => self.problems(problems),
+            OpenError::NoEnvelope { sealed_for, .. } => {
+                let lines =
+                    sealed_for.iter().map(|(name, fingerprint)| named(name, &fingerprint.to_string())).collect();
+                no_identity(self.file, place, held, lines)
+            }
+            OpenError::Failed(site) => self
+                .fail(site, format!("{site} does not open: it was changed, or sealed for another place"))
+                .help("take the file from Git as it was"),
+            OpenError::TemplateUnsupported => {
+                let failure = Failure::new("spec.template.data is not supported by this version");
+                match self.places.template {
+                    Some(span) => failure.at(self.file, Some(self.text), span),
+                    None => failure.in_file(self.file),
+                }
+            }
+        }
+    }
+
+    /// It can't be wrapped anew.
+    pub fn rewrap(&self, place: &str, held: &[(String, Vec<String>)], error: &RewrapError) -> Box<Failure> {
+        match error {
+            RewrapError::Broken(problems) => self.problems(problems),
+            RewrapError::Open(error) => self.open(place, held, error),
+            RewrapError::Seal(error) => seal(place, error).in_file(self.file),
+            RewrapError::NoEnvelope { item, sealed_for } => {
+                let place = item.as_ref().map_or_else(|| place.to_owned(), |key| format!("item \"{key}\" of {place}"));
+                let lines = sealed_for.iter().map(ToString::to_string).collect();
+                no_identity(self.file, &place, held, lines)
+            }
+            RewrapError::Refused(RewrapRefused::MustReseal) => Failure::new(format!("{place}: {error}"))
+                .in_file(self.file)
+                .help("bulla reseal --fresh -i OLD -R NEW.pub"),
+            RewrapError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
+            RewrapError::NotOne(_) => Failure::usage(error.to_string()),
+            _ => Failure::new(format!("{place}: {error}")).in_file(self.file),
+        }
+    }
+
+    /// A value can't be set.
+    pub fn set(&self, place: &str, error: &SetError) -> Box<Failure> {
+        match error {
+            SetError::Broken(problems) => self.problems(problems),
+            SetError::Seal(error) => seal(place, error).in_file(self.file),
+            SetError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
+            SetError::WiderScope { .. } => {
+                let failure =
+                    Failure::new(error.to_string()).help("leave --scope out, or seal it anew in a file of its own");
+                match self.places.scope {
+                    Some(span) => failure.at(self.file, Some(self.text), span),
+                    None => failure.in_file(self.file),
+                }
+            }
+            SetError::TooManyDataKeys => Failure::new(error.to_string()).in_file(self.file),
+        }
+    }
+}
+
+fn not_covered(file: &str, name: &str, fingerprint: &str) -> Box<Failure> {
+    Failure::new(format!(
+        "{file} is sealed for {} too, who is not among the recipients given and would lose the value",
+        named(name, fingerprint)
+    ))
+    .in_file(file)
+    .help("name that recipient as well (-R), or first: bulla reseal FILE --live, or -i OLD -R NEW.pub")
+}
+
+fn no_identity(file: &str, place: &str, held: &[(String, Vec<String>)], lines: Vec<String>) -> Box<Failure> {
+    let files = held.iter().map(|(file, _)| file.as_str()).collect::<Vec<_>>().join(", ");
+    let width = held.iter().map(|(file, _)| file.chars().count() + 1).max().unwrap_or(0).max("sealed for:".len());
+    let mut failure = Failure::new(format!("no identity in {files} opens {place}")).in_file(file).detail(format!(
+        "{:width$} {}",
+        "sealed for:",
+        lines.join(", ")
+    ));
+    for (file, fingerprints) in held {
+        failure = failure.detail(format!("{:width$} {}", format!("{file}:"), fingerprints.join(", ")));
+    }
+    failure
+}
+
+/// A recipient for a person: its name and fingerprint, or the fingerprint alone.
+pub fn named(name: &str, fingerprint: &str) -> String {
+    if name == fingerprint { fingerprint.to_owned() } else { format!("{name} {fingerprint}") }
+}
+
+/// A Secret can't be sealed. `what` is how it is called.
+pub fn seal(what: &str, error: &SealError) -> Box<Failure> {
+    match error {
+        SealError::Place(PlaceError::NoNamespace(scope)) => {
+            Failure::new(format!("{what} has no namespace, and scope {scope} binds to one"))
+                .help("add \"namespace:\" under metadata, or pass -n (your kubectl context is not used)")
+        }
+        SealError::Place(PlaceError::NoName) => {
+            Failure::new(format!("{what} has no name, and scope strict binds to one"))
+                .help("add \"name:\" under metadata, or pass --name")
+        }
+        SealError::Place(error) => Failure::new(format!("{what}: {error}")),
+        SealError::TooLarge { size } => Failure::new(format!(
+            "{what} is too large: sealed it has {size} bytes as the cluster counts them; at most {} (etcd's limit)",
+            bulla::limits::MAX_OBJECT
+        ))
+        .help("split the Secret"),
+        _ => Failure::new(format!("{what}: {error}")),
+    }
+}

@@ -1,0 +1,61 @@
+//! What the program says: data on standard output, all else on standard error. A reader that has gone is no error.
+
+pub mod plain;
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+
+use serde_json::json;
+
+use crate::failure::{Failure, Result};
+
+/// The version of every JSON document that this program prints.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Writes data to standard output.
+pub fn data(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON document; `value` is an object and gets the schemaVersion.
+pub fn document(mut value: serde_json::Value) -> Result<()> {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("schemaVersion".into(), json!(SCHEMA_VERSION));
+    }
+    data(format!("{value:#}\n").as_bytes())
+}
+
+/// Says something on standard error. Where it can't be said, it isn't.
+pub fn say(text: &str) {
+    let mut err = anstream::stderr().lock();
+    _ = err.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        _ = err.write_all(b"\n");
+    }
+    _ = err.flush();
+}
+
+/// Says a warning.
+pub fn warn(text: &str) {
+    say(&format!("\u{1b}[1;33mwarning:\u{1b}[0m {text}"));
+}
+
+/// Says a note.
+pub fn note(text: &str) {
+    say(&format!("\u{1b}[1mnote:\u{1b}[0m {text}"));
+}
+
+/// Says an error.
+pub fn failure(failure: &Failure) {
+    say(&failure.render());
+}
+
+/// Whether somebody is there to be asked.
+pub fn on_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,46 @@
+//! Words for people.
+
+use bulla::limits::{FAIL_CLIENT_SIDE_APPLY, WARN_CLIENT_SIDE_APPLY, WARN_DATA_KEYS};
+use bulla::open::object_size;
+use bulla::resource::SealedSecret;
+
+/// `1 item`, `2 items`, `1,046 files`.
+pub fn count(number: usize, one: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What a writer says of an object that is near its limits.
+pub fn near_limits(place: &str, sealed: &SealedSecret) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let size = object_size(sealed);
+    if size >= FAIL_CLIENT_SIDE_APPLY {
+        warnings.push(format!(
+            "{place} has {} KiB: a client-side kubectl apply will fail; kubectl apply --server-side works",
+            size / 1024
+        ));
+    } else if size >= WARN_CLIENT_SIDE_APPLY {
+        warnings.push(format!(
+            "{place} has {} KiB: a client-side kubectl apply may fail; kubectl apply --server-side works",
+            size / 1024
+        ));
+    }
+    let items = &sealed.spec.items;
+    let own = items.values().filter(|item| item.envelopes.is_some()).count();
+    let keys = own + usize::from(own < items.len());
+    if keys >= WARN_DATA_KEYS {
+        warnings.push(format!(
+            "{place} has {keys} data keys of at most {}, one for each value that was set by itself; bulla reseal --fresh \
+             makes one of them",
+            bulla::limits::MAX_DATA_KEYS_WRITE
+        ));
+    }
+    warnings
+}

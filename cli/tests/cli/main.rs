@@ -1,0 +1,16 @@
+//! The program as a user runs it: a process in a folder of its own, with a scrubbed environment.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cluster;
+mod errors;
+mod files;
+mod fixtures;
+mod keygen;
+mod merge;
+mod reseal;
+mod sandbox;
+mod seal;
+mod set;
+mod tampering;
+mod terminal;
+mod unseal;
