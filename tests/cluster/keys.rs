@@ -118,7 +118,7 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.keys().patch("next", &PatchParams::default(), &patch("Standby")).await?;
     state(&world, "next", KeyState::Standby).await?;
     eventually("the first alone", SOON, async || {
-        ensure!(world.recipients().await? == [first.clone()]);
+        ensure!(world.recipients().await? == std::slice::from_ref(&first));
         Ok(())
     })
     .await?;
@@ -137,7 +137,7 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.keys().patch("next", &PatchParams::default(), &patch("Active")).await?;
     let refused = state(&world, "next", KeyState::Compromised).await?;
     ensure!(refused.status.context("no status")?.conditions.iter().any(|c| c.type_ == "StateRefused"));
-    ensure!(world.recipients().await? == [first.clone()]);
+    ensure!(world.recipients().await? == std::slice::from_ref(&first));
 
     // The format can't change.
     let patch = Patch::Merge(json!({"spec": {"format": "classical"}}));
