@@ -48,6 +48,17 @@ impl Scene {
         self
     }
 
+    fn retired(self, name: &str, published: Option<i64>) -> Self {
+        let mut scene = self.key(name, KeyState::Retired, published, "0s");
+        let secret = scene.0.secrets.get_mut(name).unwrap();
+        secret.metadata.annotations.get_or_insert_default().insert(KEY_STATE_ANNOTATION.into(), "Retired".into());
+        scene
+    }
+
+    fn fingerprint(&self, name: &str) -> Fingerprint {
+        self.0.secrets[name].identity.as_ref().unwrap().recipient().fingerprint()
+    }
+
     /// What a plan publishes is published.
     fn published(mut self) -> Self {
         for action in plan(&self.0, &settings(&[]), at(0)).actions {
@@ -107,7 +118,8 @@ fn the_newest_that_is_ripe_is_preferred_else_the_oldest() {
     assert_eq!(back.preferred(1200).as_deref(), Some("a"), "rolled back");
     let fresh = Scene::default().key("a", active, Some(100), "0s").key("b", active, None, "0s");
     assert_eq!(fresh.preferred(1200).as_deref(), Some("a"), "what is not published is not ripe");
-    for state in [KeyState::Standby, KeyState::Retired, KeyState::Compromised] {
+    assert_eq!(Scene::default().retired("a", Some(100)).preferred(1200), None);
+    for state in [KeyState::Standby, KeyState::Compromised] {
         assert_eq!(Scene::default().key("a", state, Some(100), "0s").preferred(1200), None, "{state:?}");
     }
     let equal = Scene::default().key("a", active, Some(100), "0s").key("b", active, Some(100), "0s");
@@ -119,7 +131,7 @@ fn what_opens_is_all_but_the_retired() {
     let scene = Scene::default()
         .key("a", KeyState::Active, Some(1), "0s")
         .key("b", KeyState::Standby, Some(2), "0s")
-        .key("c", KeyState::Retired, Some(3), "0s")
+        .retired("c", Some(3))
         .key("d", KeyState::Compromised, Some(4), "0s");
     let plan = plan(&scene.0, &settings(&[]), at(10));
     let names: Vec<_> = plan.ring.keys.iter().map(|key| key.name.to_string()).collect();
@@ -240,4 +252,37 @@ fn needed_by_counts_what_no_other_loaded_key_opens() {
     assert_eq!(needed_by(&needs, a, &loaded), 103);
     assert_eq!(needed_by(&needs, b, &loaded), 0);
     assert_eq!(needed_by(&needs, c, &loaded), 1000);
+}
+
+#[test]
+fn a_key_is_retired_only_when_nothing_needs_it_or_by_force() {
+    let scene =
+        || Scene::default().key("a", KeyState::Active, Some(1), "0s").key("b", KeyState::Retired, Some(2), "0s");
+    let state = |observed: &Observed| {
+        let plan = plan(observed, &settings(&[]), at(10));
+        let status = plan.actions.iter().find_map(|action| match action {
+            Action::Status { name, status } if name == "b" => Some(status.clone()),
+            _ => None,
+        });
+        let status = status.unwrap();
+        (status.state.unwrap(), status.conditions.iter().any(|c| c.type_ == "StillNeeded"))
+    };
+    let needed = |scene: &mut Scene, count: usize| {
+        let only: BTreeSet<BTreeSet<Fingerprint>> = [[scene.fingerprint("b")].into()].into();
+        let both: BTreeSet<BTreeSet<Fingerprint>> = [[scene.fingerprint("a"), scene.fingerprint("b")].into()].into();
+        let needs: Needs = [(Arc::new(only), count), (Arc::new(both), 5)].into_iter().filter(|(_, n)| *n > 0).collect();
+        scene.0.needs = Some(Arc::new(needs));
+    };
+    let mut scene_ = scene();
+    assert_eq!(state(&scene_.0), (KeyState::Active, true), "not known yet");
+    needed(&mut scene_, 3);
+    assert_eq!(state(&scene_.0), (KeyState::Active, true));
+    scene_.0.sealing_keys.get_mut("b").unwrap().spec.force = Some(true);
+    assert_eq!(state(&scene_.0), (KeyState::Retired, false));
+    let mut scene_ = scene();
+    needed(&mut scene_, 0);
+    assert_eq!(state(&scene_.0), (KeyState::Retired, false));
+    // The last Active one stays, whatever needs it.
+    scene_.0.sealing_keys.get_mut("a").unwrap().spec.state = KeyState::Standby;
+    assert_eq!(state(&scene_.0), (KeyState::Active, true));
 }
