@@ -42,6 +42,9 @@ const STALLED: Duration = Duration::from_secs(3600);
 /// This many repairs within a minute are a fight.
 const REPAIRS: usize = 3;
 
+/// For whom objects are sealed is told to the key ring at most this often.
+const NEEDS: Duration = Duration::from_millis(200);
+
 type SealedEvent = kube::runtime::watcher::Result<Event<DeserializeGuard<SealedSecret>>>;
 type SecretEvent = kube::runtime::watcher::Result<Event<PartialObjectMeta<Secret>>>;
 type Sets = Arc<BTreeSet<BTreeSet<Fingerprint>>>;
@@ -78,6 +81,7 @@ pub struct Engine {
     buffered: usize,
     needs: Needs,
     needs_changed: bool,
+    needs_told: Instant,
     publish_needs: watch::Sender<Option<Arc<Needs>>>,
     /// Set when both lists are in.
     synced: Arc<AtomicBool>,
@@ -105,6 +109,7 @@ impl Engine {
             buffered: 0,
             needs: Needs::new(),
             needs_changed: true,
+            needs_told: Instant::now(),
             publish_needs,
             synced,
             listing_sealed: HashMap::new(),
@@ -133,7 +138,12 @@ impl Engine {
             self.context.metrics.queue.set(i64::try_from(self.queue.len()).unwrap_or_default());
             let mut pause = self.queue.next_due().map_or(MOST, |at| at.saturating_duration_since(now));
             if self.needs_changed && self.is_synced() {
-                pause = pause.min(Duration::from_millis(500));
+                let left = (self.needs_told + NEEDS).saturating_duration_since(now);
+                if left.is_zero() {
+                    self.publish_needs();
+                } else {
+                    pause = pause.min(left);
+                }
             }
             tokio::select! {
                 biased;
@@ -150,7 +160,7 @@ impl Engine {
                     ring.mark_unchanged();
                     self.retry_failed(|_| true);
                 }
-                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => self.publish_needs(),
+                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             }
         }
         let ended = tokio::time::timeout(Duration::from_secs(20), async { while looks.join_next().await.is_some() {} });
@@ -497,10 +507,9 @@ impl Engine {
     }
 
     fn publish_needs(&mut self) {
-        if self.needs_changed && self.is_synced() {
-            self.needs_changed = false;
-            self.publish_needs.send_replace(Some(Arc::new(self.needs.clone())));
-        }
+        self.needs_changed = false;
+        self.needs_told = Instant::now();
+        self.publish_needs.send_replace(Some(Arc::new(self.needs.clone())));
     }
 
     fn start(&mut self, key: ObjectKey, looks: &mut JoinSet<(ObjectKey, Outcome)>) {

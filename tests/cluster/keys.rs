@@ -23,7 +23,8 @@ async fn state(world: &World, name: &str, wanted: KeyState) -> Result<SealingKey
     eventually(&format!("{name} to be {wanted:?}"), SOON, async || {
         let key = world.keys().get(name).await?;
         let status = key.status.clone().context("no status")?;
-        ensure!(status.state == Some(wanted) && status.observed_generation == key.metadata.generation, "{status:?}");
+        ensure!(status.state == Some(wanted), "it is {:?}: {:?}", status.state, status.conditions);
+        ensure!(status.observed_generation == key.metadata.generation, "an old status");
         Ok(key)
     })
     .await
@@ -114,6 +115,12 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.make("new", &[("a", "hunter2-rotate")]).await?;
 
     // What is needed is not retired.
+    eventually("the new key to be needed", SOON, async || {
+        let status = world.keys().get("next").await?.status.context("no status")?;
+        ensure!(status.needed_by == Some(1), "{:?}", status.needed_by);
+        Ok(())
+    })
+    .await?;
     let retired = |force: bool| Patch::Merge(json!({"spec": {"state": "Retired", "force": force}}));
     world.keys().patch("next", &PatchParams::default(), &retired(false)).await?;
     let kept = state(&world, "next", KeyState::Active).await?;
