@@ -191,11 +191,11 @@ impl Location {
 }
 
 /// Several as one; `None` when there is none. It ends as the first does.
-pub fn all(failures: Vec<Box<Failure>>) -> Option<Box<Failure>> {
+pub fn all(failures: Vec<Failure>) -> Option<Box<Failure>> {
     let mut failures = failures.into_iter();
     let mut first = failures.next()?;
-    first.related.extend(failures.map(|f| *f));
-    Some(first)
+    first.related.extend(failures);
+    Some(Box::new(first))
 }
 
 /// The line of a place: what stands before it only if that is a key (`  name: `), and of the place itself only a key.
@@ -324,7 +324,7 @@ impl InFile<'_> {
 
     /// Everything that is wrong.
     pub fn problems(&self, problems: &Problems) -> Box<Failure> {
-        all(problems.as_slice().iter().map(|problem| self.problem(problem)).collect())
+        all(problems.as_slice().iter().map(|problem| *self.problem(problem)).collect())
             .unwrap_or_else(|| Failure::new("nothing is wrong"))
     }
 

@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
                     sealed.push((index, one));
                     dropped.extend(fields);
                 }
-                Err(failure) => failures.push(failure),
+                Err(failure) => failures.push(*failure),
             }
         }
         match failure::all(failures) {
