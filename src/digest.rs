@@ -21,7 +21,7 @@ pub fn content_digest(sealed: &SealedSecret) -> Result<String, PlaceError> {
     map_into(&mut hash, spec.items.iter().map(|(key, item)| (key.as_str(), item.sealed.as_str())));
     let template = spec.template.clone().unwrap_or_default();
     let metadata = template.metadata.unwrap_or_default();
-    hash.update(&lp(template.type_.as_deref().unwrap_or("Opaque").as_bytes()));
+    hash.update(&lp(template.type_.as_deref().filter(|t| !t.is_empty()).unwrap_or("Opaque").as_bytes()));
     hash.update(&[u8::from(template.immutable.unwrap_or_default())]);
     for map in [&metadata.labels, &metadata.annotations, &template.data] {
         map_into(&mut hash, map.iter().map(|(key, value)| (key.as_str(), value.as_str())));
@@ -36,4 +36,15 @@ fn map_into<'a>(hash: &mut Context, entries: impl ExactSizeIterator<Item = (&'a 
         hash.update(&lp(key.as_bytes()));
         hash.update(&lp(value.as_bytes()));
     }
+}
+
+/// `i` and the base32 of a SHA-256 over the parts with their lengths: names what a Secret was made from, in a status.
+#[must_use]
+pub fn inputs_digest(parts: &[&[u8]]) -> String {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&lp(b"bulla/v1/inputs"));
+    for part in parts {
+        hash.update(&lp(part));
+    }
+    format!("i{}", base32(hash.finish().as_ref()))
 }

@@ -14,6 +14,20 @@ pub const MANAGED_ANNOTATION: &str = "bulla.dev/managed";
 pub const PATCH_ANNOTATION: &str = "bulla.dev/patch";
 /// On a SealedSecret: a new value asks for a fresh look.
 pub const RECONCILE_AT_ANNOTATION: &str = "bulla.dev/reconcile-at";
+/// On a Secret in patch mode: the keys that the controller put there, separated by commas.
+pub const PATCHED_KEYS_ANNOTATION: &str = "bulla.dev/patched-keys";
+/// On the Secret of a sealing key: its state, which outlives the SealingKey.
+pub const KEY_STATE_ANNOTATION: &str = "bulla.dev/state";
+/// On the Secret of a sealing key: since when its recipient is published in this cluster.
+pub const PUBLISHED_AT_ANNOTATION: &str = "bulla.dev/published-at";
+/// On the Secret of a sealing key: since when it is the preferred one.
+pub const PREFERRED_AT_ANNOTATION: &str = "bulla.dev/preferred-at";
+/// Label of the established controller's private keys.
+pub const BITNAMI_KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
+/// Name prefix of the established controller's private keys; a Secret named exactly so is loaded without a label.
+pub const BITNAMI_KEY_PREFIX: &str = "sealed-secrets-key";
+/// The Secret of a sealing key is named this and the key's name.
+pub const KEY_SECRET_PREFIX: &str = "bulla-key-";
 /// What kubectl keeps of the manifest it applied, values included.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 

@@ -100,6 +100,59 @@ pub enum ProblemKind {
     TooLarge(usize),
 }
 
+/// Of what class a failure is (format.md, "Error classes"): what programs tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorClass {
+    /// The structure or a text is damaged.
+    Malformed,
+    /// A limit is exceeded.
+    Limit,
+    /// A version byte that this program does not know.
+    UnsupportedVersion,
+    /// Sealed for another place.
+    Misplaced,
+    /// No line for any identity, or one for another data key.
+    MissingEnvelope,
+    /// It does not decrypt.
+    DecryptionFailed,
+    /// The template needs what this version has not.
+    TemplateUnsupported,
+}
+
+impl ErrorClass {
+    /// The word of the specification.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Limit => "limit",
+            Self::UnsupportedVersion => "unsupported-version",
+            Self::Misplaced => "misplaced",
+            Self::MissingEnvelope => "missing-envelope",
+            Self::DecryptionFailed => "decryption-failed",
+            Self::TemplateUnsupported => "template-unsupported",
+        }
+    }
+}
+
+impl ProblemKind {
+    /// Of what class it is.
+    #[must_use]
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Text(TextError::UnsupportedVersion(_)) => ErrorClass::UnsupportedVersion,
+            Self::Misplaced(_) => ErrorClass::Misplaced,
+            Self::NoEnvelopes | Self::IdMismatch(_) => ErrorClass::MissingEnvelope,
+            Self::TooManyDataKeys { .. } | Self::TooManyRecipients(_) | Self::TooManyItems(_) | Self::TooLarge(_) => {
+                ErrorClass::Limit
+            }
+            Self::Place(_) | Self::Text(_) | Self::EmptyEnvelopes | Self::FingerprintTwice(_) | Self::EnvelopeName => {
+                ErrorClass::Malformed
+            }
+        }
+    }
+}
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -220,6 +273,19 @@ impl<'a> Inspected<'a> {
         }
         found.into_iter().collect()
     }
+}
+
+/// For whom the data keys of an object are wrapped, one set for each used map, sound or not: without a readable line an
+/// object needs nobody.
+#[must_use]
+pub fn readers(spec: &SealedSecretSpec) -> BTreeSet<BTreeSet<Fingerprint>> {
+    let common = spec.items.values().any(|item| item.envelopes.is_none()).then_some(&spec.envelopes);
+    common
+        .into_iter()
+        .chain(spec.items.values().filter_map(|item| item.envelopes.as_ref()))
+        .map(|lines| lines.values().filter_map(|text| Some(EnvelopeHead::parse(text).ok()?.fingerprint)).collect())
+        .filter(|set: &BTreeSet<_>| !set.is_empty())
+        .collect()
 }
 
 /// The place that an object's own metadata and scope say (rule 3).
@@ -409,6 +475,21 @@ pub enum OpenError {
     /// The template renders values, which this version does not.
     #[error("spec.template.data is not supported by this version")]
     TemplateUnsupported,
+}
+
+impl OpenError {
+    /// Of what class it is: the first problem's, when there are several.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Problems(problems) => {
+                problems.as_slice().first().map_or(ErrorClass::Malformed, |problem| problem.kind.class())
+            }
+            Self::NoEnvelope { .. } => ErrorClass::MissingEnvelope,
+            Self::Failed(_) => ErrorClass::DecryptionFailed,
+            Self::TemplateUnsupported => ErrorClass::TemplateUnsupported,
+        }
+    }
 }
 
 fn list(sealed_for: &[(String, Fingerprint)]) -> String {

@@ -199,7 +199,8 @@ impl FromStr for Recipient {
             return Err(RecipientError::Pem);
         }
         let text = text.to_ascii_lowercase_if_upper().ok_or(RecipientError::Malformed)?;
-        if text.starts_with(HYBRID_RECIPIENT) {
+        // With the separator: the data of a classical recipient may begin with "pq", and never has a 1.
+        if text.starts_with("age1pq1") {
             let bytes = decode_bech32(HYBRID_RECIPIENT, &text).ok_or(RecipientError::Malformed)?;
             let key = hybrid::PublicKey::from_bytes(&bytes).map_err(|error| match error {
                 hybrid::KeyError::Malformed => RecipientError::Malformed,

@@ -2,10 +2,15 @@
 //!
 //! These types say what the API server stores. They carry text only: what the text means is parsed by [`crate::item`]
 //! and [`crate::envelope`], and whether the whole of it is sound is decided by [`crate::open::inspect`].
+#![allow(clippy::duplicated_attributes, reason = "each print column names its type and path")]
+// Clippy takes the keys of different printcolumns for duplicates.
+#![allow(clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -81,8 +86,13 @@ pub struct SealedItem {
     pub sealed: String,
     /// The item's own data key, when it was set by itself. Present, it is used instead of the common envelopes; present
     /// and empty is malformed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub envelopes: Option<Envelopes>,
+}
+
+/// A map that is there: `null` is malformed, not absent (format.md, rule 2).
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Envelopes>, D::Error> {
+    Envelopes::deserialize(deserializer).map(Some)
 }
 
 /// What the Secret gets besides the opened items.
@@ -325,18 +335,35 @@ fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut sealed = SealedSecret::crd();
-    for version in &mut sealed.spec.versions {
-        let status = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-            .and_then(|schema| schema.properties.as_mut())
-            .and_then(|properties| properties.get_mut("status"));
-        if let Some(status) = status {
-            status.default = Some(k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSON(
-                serde_json::json!({ "observedGeneration": -1 }),
-            ));
+    let mut key = SealingKey::crd();
+    for definition in [&mut sealed, &mut key] {
+        for version in &mut definition.spec.versions {
+            if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+                drop_defaults(root);
+            }
         }
     }
-    vec![sealed, SealingKey::crd()]
+    for version in &mut sealed.spec.versions {
+        let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = root.and_then(|root| root.properties.as_mut());
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+        }
+    }
+    vec![sealed, key]
+}
+
+/// Takes out the defaults that the derive writes for optional fields: what a file says and what the API server stores
+/// must be the same text (format.md, "Computation").
+fn drop_defaults(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        drop_defaults(property);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        drop_defaults(values);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        drop_defaults(items);
+    }
 }

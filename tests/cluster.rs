@@ -1,0 +1,14 @@
+//! The controller as a process, on a real API server, with the rights that it is shipped with.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod cluster {
+    mod http;
+    mod keys;
+    mod objects;
+    mod ownership;
+    mod refusals;
+    mod restart;
+    mod rights;
+    mod world;
+}

@@ -1,0 +1,376 @@
+//! A controller with a namespace for its keys and one that it serves, and what tests ask of them.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bulla::metadata::RECONCILE_AT_ANNOTATION;
+use bulla::recipient::{NameSource, Recipient, Targets, parse_recipients};
+use bulla::resource::{Condition, SealedSecret, SealingKey, SecretTemplate};
+use bulla::scope::Scope;
+use bulla::seal::seal;
+use bulla::secret::{PlainSecret, SecretValue};
+use bulla_tests::{ControlPlane, Program, Signal, binary, cluster, eventually};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+
+/// Longer than anything takes on a busy machine.
+pub const SOON: Duration = Duration::from_secs(40);
+
+/// The manifest that is shipped.
+pub const DEPLOY: &str = include_str!("../../deploy/bulla.yaml");
+
+/// The definitions of the resources, as YAML (JSON is YAML).
+pub fn definitions() -> String {
+    let documents = bulla::resource::custom_resource_definitions();
+    documents.iter().map(|crd| serde_json::to_string(crd).unwrap()).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// Everything a test needs.
+pub struct World {
+    pub cluster: &'static ControlPlane,
+    pub client: Client,
+    /// Where the controller keeps its keys.
+    pub system: String,
+    /// What it serves.
+    pub app: String,
+    pub dir: tempfile::TempDir,
+    pub controller: Option<Program>,
+    pub args: Vec<String>,
+    /// Logs of controllers that have ended.
+    logs: Vec<String>,
+    /// Plaintexts that nothing may show.
+    secrets: Vec<String>,
+}
+
+impl World {
+    /// Namespaces, definitions, the shipped rights: bound in the two namespaces only.
+    pub async fn bare(prefix: &str) -> Result<Self> {
+        static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+        let cluster = cluster()?;
+        INSTALLED.get_or_try_init(async || cluster.install_crds(&definitions()).await).await?;
+        let system = cluster.namespace(&format!("{prefix}-sys")).await?;
+        let app = cluster.namespace(prefix).await?;
+        let world = Self {
+            cluster,
+            client: cluster.client()?,
+            system,
+            app,
+            dir: tempfile::tempdir()?,
+            controller: None,
+            args: Vec::new(),
+            logs: Vec::new(),
+            secrets: Vec::new(),
+        };
+        cluster.apply(&world.rights(true)?).await?;
+        Ok(world)
+    }
+
+    /// The shipped RBAC for these namespaces, as for a namespaced installation.
+    fn rights(&self, bind_app: bool) -> Result<String> {
+        let mut out = Vec::new();
+        for document in serde_yaml::Deserializer::from_str(DEPLOY) {
+            let mut document: Value = serde::Deserialize::deserialize(document)?;
+            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+            let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            match kind.as_str() {
+                "ServiceAccount" | "Role" | "RoleBinding" => {
+                    document["metadata"]["namespace"] = self.system.clone().into()
+                }
+                "ClusterRole" => {}
+                "ClusterRoleBinding" if name == "bulla" && bind_app => {
+                    document["kind"] = "RoleBinding".into();
+                    document["metadata"]["name"] = "bulla-served".into();
+                    document["metadata"]["namespace"] = self.app.clone().into();
+                }
+                _ => continue,
+            }
+            for subject in document["subjects"].as_array_mut().into_iter().flatten() {
+                if subject["kind"] == "ServiceAccount" {
+                    subject["namespace"] = self.system.clone().into();
+                }
+            }
+            out.push(document.to_string());
+        }
+        Ok(out.join("\n---\n"))
+    }
+
+    /// With a controller that is ready.
+    pub async fn new(prefix: &str) -> Result<Self> {
+        Self::with(prefix, &[]).await
+    }
+
+    /// With a controller that has these arguments besides.
+    pub async fn with(prefix: &str, args: &[&str]) -> Result<Self> {
+        let mut world = Self::bare(prefix).await?;
+        world.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        world.start().await?;
+        Ok(world)
+    }
+
+    /// Starts the controller and waits until it is ready.
+    pub async fn start(&mut self) -> Result<()> {
+        let kubeconfig = self.cluster.service_account_kubeconfig(&self.system, "bulla", self.dir.path()).await?;
+        let controller = Program::launch(binary("bulla-controller")?)
+            .args(["--namespace", &self.system, "--watch-namespace", &self.app, "--log-level", "debug"])
+            .args(["--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+            .args(&self.args)
+            .env("KUBECONFIG", &kubeconfig)
+            .spawn()?;
+        self.controller = Some(controller);
+        eventually("the controller to be ready", SOON, async || {
+            let (status, body) = self.get("http", "/readyz").await?;
+            ensure!(status == 200, "{status} {body}\n{}", self.log());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends it with SIGTERM.
+    pub async fn stop(&mut self) -> Result<()> {
+        let controller = self.controller.take().context("no controller")?;
+        controller.signal(Signal::Term)?;
+        let status = controller.wait(SOON).await?;
+        self.logs.push(controller.log());
+        ensure!(status.success(), "ended with {status}: {}", controller.log());
+        Ok(())
+    }
+
+    pub fn log(&self) -> String {
+        self.controller.as_ref().map(Program::log).unwrap_or_default()
+    }
+
+    /// Where it listens: its log says so.
+    pub async fn address(&self, what: &str) -> Result<String> {
+        let controller = self.controller.as_ref().context("no controller")?;
+        let line = controller.wait_for_line(&format!("listening what=\"{what}\""), SOON).await?;
+        Ok(line.split("address=").nth(1).context("no address")?.trim().to_owned())
+    }
+
+    /// GET.
+    pub async fn get(&self, what: &str, path: &str) -> Result<(u16, String)> {
+        let address = self.address(what).await?;
+        exchange(&address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+    }
+
+    /// POST of JSON.
+    pub async fn post(&self, path: &str, body: &[u8]) -> Result<(u16, Value)> {
+        let address = self.address("http").await?;
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        let (status, text) = exchange(&address, &[head.as_bytes(), body].concat())?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    pub fn sealed(&self) -> Api<SealedSecret> {
+        Api::namespaced(self.client.clone(), &self.app)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.app)
+    }
+
+    pub fn keys(&self) -> Api<SealingKey> {
+        Api::namespaced(self.client.clone(), &self.system)
+    }
+
+    pub fn key_secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.system)
+    }
+
+    pub fn configs(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.system)
+    }
+
+    /// What is published.
+    pub async fn recipients(&self) -> Result<Vec<Recipient>> {
+        eventually("the recipients", SOON, async || {
+            let config = self.configs().get("bulla-recipients").await?;
+            let text = config.data.as_ref().and_then(|data| data.get("recipients")).context("no recipients")?;
+            Ok(parse_recipients(text)?.into_iter().map(|listed| listed.recipient).collect())
+        })
+        .await
+    }
+
+    /// Seals for the preferred recipient.
+    pub async fn seal(&mut self, name: &str, data: &[(&str, &str)]) -> Result<SealedSecret> {
+        self.seal_as(name, data, |_| {}).await
+    }
+
+    /// Seals with a template.
+    pub async fn seal_as(
+        &mut self,
+        name: &str,
+        data: &[(&str, &str)],
+        change: impl FnOnce(&mut SecretTemplate),
+    ) -> Result<SealedSecret> {
+        let recipient = self.recipients().await?.swap_remove(0);
+        self.secrets.extend(data.iter().map(|(_, value)| (*value).to_owned()));
+        let mut sealed = sealed_for(recipient, &self.app, name, data)?;
+        let mut template = sealed.spec.template.take().unwrap_or_default();
+        change(&mut template);
+        sealed.spec.template = Some(template);
+        Ok(sealed)
+    }
+
+    /// Creates it.
+    pub async fn create(&self, sealed: &SealedSecret) -> Result<SealedSecret> {
+        Ok(self.sealed().create(&PostParams::default(), sealed).await?)
+    }
+
+    /// Replaces its spec.
+    pub async fn update(&self, sealed: &SealedSecret) -> Result<SealedSecret> {
+        let api = self.sealed();
+        let name = sealed.name_any();
+        let mut current = api.get(&name).await?;
+        current.spec = sealed.spec.clone();
+        Ok(api.replace(&name, &PostParams::default(), &current).await?)
+    }
+
+    /// Seals, creates, and waits for the Secret.
+    pub async fn make(&mut self, name: &str, data: &[(&str, &str)]) -> Result<Secret> {
+        let sealed = self.seal(name, data).await?;
+        self.create(&sealed).await?;
+        self.ready(name, "Applied").await?;
+        self.holds(name, data).await
+    }
+
+    /// Waits until Ready has this reason, of the current generation.
+    pub async fn ready(&self, name: &str, reason: &str) -> Result<Condition> {
+        eventually(&format!("{name} to be {reason}"), SOON, async || {
+            let sealed = self.sealed().get(name).await?;
+            let status = sealed.status.as_ref().context("no status")?;
+            ensure!(status.observed_generation == sealed.metadata.generation, "an old status: {status:?}");
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready").context("no condition")?;
+            ensure!(ready.reason == reason, "{ready:?}\n{}", self.log());
+            let others: Vec<_> = status.conditions.iter().filter(|c| c.type_ != "Ready").collect();
+            ensure!(others.len() <= 1 && others.iter().all(|c| c.status == "True"), "{status:?}");
+            Ok(ready.clone())
+        })
+        .await
+    }
+
+    /// Waits until the Secret holds exactly this.
+    pub async fn holds(&self, name: &str, data: &[(&str, &str)]) -> Result<Secret> {
+        eventually(&format!("the Secret {name}"), SOON, async || {
+            let secret = self.secrets().get_opt(name).await?.context("there is none")?;
+            ensure!(values(&secret) == expected(data), "it holds other values: {:?}", values(&secret).keys());
+            Ok(secret)
+        })
+        .await
+    }
+
+    /// A merge patch of a Secret by somebody else.
+    pub async fn meddle(&self, name: &str, patch: Value) -> Result<Secret> {
+        let params = PatchParams { field_manager: Some("meddler".to_owned()), ..PatchParams::default() };
+        Ok(self.secrets().patch(name, &params, &Patch::Merge(patch)).await?)
+    }
+
+    /// Asks for a fresh look.
+    pub async fn ask(&self, name: &str, at: &str) -> Result<()> {
+        let patch = serde_json::json!({"metadata": {"annotations": {RECONCILE_AT_ANNOTATION: at}}});
+        self.sealed().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        eventually("the answer to reconcile-at", SOON, async || {
+            let status = self.sealed().get(name).await?.status.context("no status")?;
+            ensure!(status.last_handled_reconcile_at.as_deref() == Some(at), "{status:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Reasons and notes of the events about objects of this name.
+    pub async fn events(&self, namespace: &str, name: &str) -> Result<Vec<(String, String)>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let of = api.list(&ListParams::default()).await?.items.into_iter();
+        Ok(of
+            .filter(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)))
+            .map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default()))
+            .collect())
+    }
+
+    /// Waits for an event.
+    pub async fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
+        eventually(&format!("the event {reason}"), SOON, async || {
+            let events = self.events(namespace, name).await?;
+            let found = events.iter().find(|(found, _)| found == reason);
+            found.map(|(_, note)| note.clone()).with_context(|| format!("{events:?}"))
+        })
+        .await
+    }
+
+    /// Deletes a Secret and waits until it is another or gone.
+    pub async fn delete_secret(&self, name: &str) -> Result<()> {
+        self.secrets().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Looks for every plaintext in everything that can be read without reading Secrets, and ends the controller.
+    pub async fn finish(mut self) -> Result<()> {
+        let mut seen = vec![serde_json::to_string(&self.sealed().list(&ListParams::default()).await?.items)?];
+        for namespace in [&self.app, &self.system] {
+            let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+            seen.push(serde_json::to_string(&events.list(&ListParams::default()).await?.items)?);
+        }
+        if self.controller.is_some() {
+            seen.push(self.get("metrics", "/metrics").await?.1);
+            self.stop().await?;
+        }
+        seen.extend(self.logs.clone());
+        for key in self.key_secrets().list(&ListParams::default()).await?.items {
+            for bytes in key.data.unwrap_or_default().into_iter().filter(|(key, _)| key == "identity").map(|(_, v)| v.0)
+            {
+                self.secrets.push(String::from_utf8_lossy(&bytes).trim().to_owned());
+            }
+        }
+        for secret in self.secrets.iter().filter(|secret| secret.len() >= 6) {
+            use base64::Engine as _;
+            let encoded = base64::prelude::BASE64_STANDARD.encode(secret);
+            for text in &seen {
+                ensure!(!text.contains(secret.as_str()) && !text.contains(&encoded), "a plaintext is shown");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seals for a recipient.
+pub fn sealed_for(recipient: Recipient, namespace: &str, name: &str, data: &[(&str, &str)]) -> Result<SealedSecret> {
+    let plain = PlainSecret {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        data: data.iter().map(|(k, v)| ((*k).to_owned(), SecretValue::new(v.as_bytes().to_vec()))).collect(),
+        ..PlainSecret::default()
+    };
+    let targets = Targets::new([(recipient, NameSource::Comment("here".to_owned()))], false)?;
+    Ok(seal(&plain, Scope::Strict, &targets)?)
+}
+
+/// The values of a Secret.
+pub fn values(secret: &Secret) -> BTreeMap<String, String> {
+    let data = secret.data.clone().unwrap_or_default();
+    data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect()
+}
+
+/// The same, of what a test wrote down.
+pub fn expected(data: &[(&str, &str)]) -> BTreeMap<String, String> {
+    data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// One request on a connection of its own.
+pub fn exchange(address: &str, request: &[u8]) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(SOON))?;
+    // A server that refuses early may close before everything is written.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer: {read:?} {text:?}") };
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}

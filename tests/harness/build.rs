@@ -1,0 +1,102 @@
+//! Building the control plane, once for each state of its sources.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use ring::digest;
+
+/// Of `k8s.io/kubernetes`, as in `tests/controlplane/go.mod`: what the API server calls itself. Without it kubectl cannot
+/// read the server's version.
+const VERSION: (&str, &str, &str) = ("v1.37.2", "1", "37");
+
+/// The control plane's program: `BULLA_TEST_CONTROLPLANE`, or the one under `target/controlplane`, which is built first
+/// when its sources have changed. One process builds, others wait for it.
+///
+/// # Errors
+/// When there is no `go`, or the build fails (it needs a module proxy unless the modules are in Go's cache).
+pub fn build_control_plane() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("BULLA_TEST_CONTROLPLANE") {
+        let given = PathBuf::from(given);
+        return match given.is_file() {
+            true => Ok(given),
+            false => bail!("BULLA_TEST_CONTROLPLANE: {} is not a file", given.display()),
+        };
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = here.join("controlplane");
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => here.join("..").join(dir),
+        None => here.join("../target"),
+    };
+    let cache = target.join("controlplane");
+    let dir = cache.join(fingerprint(&sources)?);
+    let program = dir.join("controlplane");
+    if program.is_file() {
+        return Ok(program);
+    }
+
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let lock = File::create(cache.join("lock")).context("cannot make the lock of the control plane's build")?;
+    lock.lock().context("cannot lock the control plane's build")?;
+    if program.is_file() {
+        return Ok(program);
+    }
+    eprintln!("building the control plane into {}: minutes the first time", dir.display());
+    let unfinished = dir.join("unfinished");
+    let (version, major, minor) = VERSION;
+    let package = "k8s.io/component-base/version";
+    let flags = format!(
+        "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
+         -X {package}.gitTreeState=clean"
+    );
+    let output = Command::new("go")
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+        .arg(fs::canonicalize(&dir)?.join("unfinished"))
+        .arg(".")
+        .current_dir(&sources)
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .stdin(Stdio::null())
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!(
+                "tests against an API server need Go 1.26 or later: no `go` on PATH (or set BULLA_TEST_CONTROLPLANE to the \
+                 built tests/controlplane)"
+            )
+        }
+        Err(error) => return Err(error).context("cannot run go"),
+    };
+    if !output.status.success() {
+        bail!("go build of {} failed:\n{}", sources.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    // Renamed when whole: what has the name can be run.
+    fs::rename(&unfinished, &program).context("cannot name the control plane's program")?;
+    Ok(program)
+}
+
+/// Names the state of the Go module: its sources and what they depend on.
+fn fingerprint(sources: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(sources).with_context(|| format!("cannot read {}", sources.display()))? {
+        let path = entry?.path();
+        let wanted = path.extension().is_some_and(|end| end == "go" || end == "mod" || end == "sum");
+        if wanted && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(VERSION.0.as_bytes());
+    for path in &files {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(&text);
+    }
+    Ok(hash.finish().as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,470 @@
+//! `cargo xtask bench`: figures of one machine, side by side in one run. Medians of several runs; never part of the tests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bulla::open::open;
+use bulla::recipient::{NameSource, Targets, parse_identities, parse_recipients};
+use bulla::resource::SealedSecret;
+use bulla::scope::Scope;
+use bulla::seal::seal;
+use bulla::secret::{PlainSecret, SecretValue};
+use bulla_tests::{ControlPlane, Program, Signal, eventually, http_address};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use wait4::Wait4 as _;
+
+use crate::run::{build_programs, command, output, target};
+
+/// Arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Objects in the cluster part; 0 leaves it out
+    #[arg(long, default_value_t = 1000)]
+    objects: usize,
+    /// Runs of the short measurements; long ones are run a tenth as often
+    #[arg(long, default_value_t = 50)]
+    runs: usize,
+}
+
+const ITEMS: usize = 5;
+const MANIFESTS: usize = 1000;
+const SOON: Duration = Duration::from_secs(60);
+
+/// The table, and what is written as JSON.
+#[derive(Default)]
+struct Table(Vec<Value>);
+
+impl Table {
+    fn row(&mut self, what: &str, value: f64, unit: &str, note: &str) {
+        println!("{what:<58} {value:>10.2} {unit:<6} {note}");
+        self.0.push(json!({"what": what, "value": value, "unit": unit, "note": note}));
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}
+
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// Wall time in milliseconds and peak memory in MiB of one run.
+fn measure(command: &mut Command) -> Result<(f64, f64)> {
+    let start = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let ended = child.wait4()?;
+    let wall = start.elapsed().as_secs_f64() * 1000.0;
+    if !ended.status.success() {
+        let mut text = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut text)?;
+        }
+        anyhow::bail!("{:?} failed: {text}", command.get_program());
+    }
+    Ok((wall, ended.rusage.maxrss as f64 / 1024.0 / 1024.0))
+}
+
+fn medians(runs: usize, mut once: impl FnMut() -> Result<(f64, f64)>) -> Result<(f64, f64)> {
+    let measured = (0..runs.max(3)).map(|_| once()).collect::<Result<Vec<_>>>()?;
+    Ok((median(measured.iter().map(|m| m.0).collect()), median(measured.iter().map(|m| m.1).collect())))
+}
+
+/// Measures, and prints and writes the table.
+pub fn run(args: &Args) -> Result<()> {
+    let programs = build_programs(true)?;
+    let mut table = Table::default();
+    println!("{:<58} {:>10} {:<6} note", "what", "median", "unit");
+    offline(args, &programs, &mut table)?;
+    if args.objects > 0 {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(cluster(args, &programs, &mut table))?;
+    }
+    let file = target().join("bench.json");
+    fs::write(&file, serde_json::to_string_pretty(&json!({"schemaVersion": 1, "rows": table.0}))?)?;
+    println!("\nwritten to {}", file.display());
+    Ok(())
+}
+
+fn manifest(number: usize) -> String {
+    let items: String = (0..ITEMS).map(|item| format!("  item-{item}: {:032x}\n", number * ITEMS + item)).collect();
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: bench-{number}\n  namespace: bench\nstringData:\n{}",
+        items.replace(": ", ": \"").replace('\n', "\"\n")
+    )
+}
+
+fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("bulla-bench-").tempdir()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let bulla = |words: &[&str]| -> Command {
+        let mut command = Command::new(programs.join("bulla"));
+        command.args(words).env_clear().current_dir(dir.path());
+        command
+    };
+    for key in ["old.txt", "new.txt"] {
+        measure(&mut bulla(&["keygen", "-w", &path(key)]))?;
+    }
+    fs::write(path("one.yaml"), manifest(0))?;
+    fs::write(path("many.yaml"), (0..MANIFESTS).map(|n| format!("---\n{}", manifest(n))).collect::<String>())?;
+
+    let (wall, memory) = medians(args.runs, || measure(&mut bulla(&["--version"])))?;
+    table.row("start: bulla --version", wall, "ms", "");
+    table.row("start: peak memory", memory, "MiB", "");
+
+    let seal_one =
+        ["seal", &path("one.yaml"), "-R", &path("old.txt.pub"), "-w", &path("one.sealed.yaml")].map(String::from);
+    let seal_one: Vec<&str> = seal_one.iter().map(String::as_str).collect();
+    let (wall, memory) = medians(args.runs, || {
+        drop(fs::remove_file(path("one.sealed.yaml")));
+        measure(&mut bulla(&seal_one))
+    })?;
+    table.row("seal one manifest of 5 items, hybrid key", wall, "ms", "limit 4");
+    table.row("seal one: peak memory", memory, "MiB", "limit 10");
+    table.row(
+        "sealed manifest of five 32-byte items",
+        fs::metadata(path("one.sealed.yaml"))?.len() as f64,
+        "bytes",
+        "limit 3900",
+    );
+
+    let (wall, memory) = medians(args.runs / 5, || {
+        drop(fs::remove_file(path("many.sealed.yaml")));
+        measure(&mut bulla(&["seal", &path("many.yaml"), "-R", &path("old.txt.pub"), "-w", &path("many.sealed.yaml")]))
+    })?;
+    table.row("seal 1,000 manifests of 5 items from one file", wall, "ms", "limit 300");
+    table.row("seal 1,000: peak memory", memory, "MiB", "");
+
+    let (wall, _) =
+        medians(args.runs, || measure(&mut bulla(&["unseal", &path("one.sealed.yaml"), "-i", &path("old.txt")])))?;
+    table.row("unseal one manifest", wall, "ms", "");
+
+    // A tree of files, one SealedSecret each.
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree)?;
+    let old = parse_recipients(&fs::read_to_string(path("old.txt.pub"))?)?.remove(0).recipient;
+    let targets = Targets::new([(old, NameSource::Policy("prod".into()))], false)?;
+    for number in 0..MANIFESTS {
+        let sealed = seal(&secret(number), Scope::Strict, &targets)?;
+        fs::write(tree.join(format!("{number}.sealed.yaml")), bulla::manifest::emit::sealed_yaml(&sealed.into()))?;
+    }
+    let mut keys = [path("old.txt"), path("new.txt")];
+    let (wall, memory) = medians(args.runs / 10, || {
+        let new = format!("{}.pub", keys[1]);
+        let measured = measure(&mut bulla(&["reseal", &tree.display().to_string(), "-i", &keys[0], "-R", &new]));
+        keys.swap(0, 1);
+        measured
+    })?;
+    table.row("reseal 1,000 files, offline", wall, "ms", "");
+    table.row("reseal 1,000 files: peak memory", memory, "MiB", "");
+    let identity = parse_identities(&fs::read_to_string(&keys[0])?)?.remove(0);
+    let text = fs::read(tree.join("0.sealed.yaml"))?;
+    let view = bulla::manifest::Stream::read(&text)?.object(0).context("an object")?.sealed()?;
+    ensure!(open(&view.manifest.into(), &[&identity]).is_ok(), "what was resealed opens");
+    beside(args, dir.path(), table)
+}
+
+/// The same work with programs of other projects, where they are there.
+fn beside(args: &Args, dir: &Path, table: &mut Table) -> Result<()> {
+    let there =
+        |program: &str, flag: &str| command(program).arg(flag).output().is_ok_and(|found| found.status.success());
+    if !there("kubeseal", "--version") || !there("openssl", "version") {
+        println!("(kubeseal and openssl are not both on PATH: not measured beside)");
+        return Ok(());
+    }
+    let certificate = dir.join("kubeseal.crt").display().to_string();
+    let key = dir.join("kubeseal.key").display().to_string();
+    output(
+        command("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:4096", "-nodes", "-days", "1", "-subj", "/CN=bench"])
+            .args(["-keyout", &key, "-out", &certificate]),
+    )?;
+    for (file, what, runs) in [
+        ("one.yaml", "kubeseal: seal one manifest of 5 items, RSA-4096", args.runs),
+        ("many.yaml", "kubeseal: seal 1,000 manifests of 5 items, RSA-4096", args.runs / 10),
+    ] {
+        let input = dir.join(file).display().to_string();
+        let (wall, memory) =
+            medians(runs, || measure(command("kubeseal").args(["--cert", &certificate, "-o", "yaml", "-f", &input])))?;
+        table.row(what, wall, "ms", "");
+        table.row(&format!("{what}: peak memory"), memory, "MiB", "");
+    }
+    Ok(())
+}
+
+fn secret(number: usize) -> PlainSecret {
+    PlainSecret {
+        name: Some(format!("bench-{number}")),
+        namespace: Some("bench".into()),
+        data: (0..ITEMS)
+            .map(|item| {
+                (format!("item-{item}"), SecretValue::new(format!("{:032x}", number * ITEMS + item).into_bytes()))
+            })
+            .collect(),
+        ..PlainSecret::default()
+    }
+}
+
+/// A controller as a process of its own, with its shipped rights.
+struct Controller {
+    process: Program,
+    started: Instant,
+}
+
+impl Controller {
+    fn start(programs: &Path, kubeconfig: &Path) -> Result<Self> {
+        let started = Instant::now();
+        let process = Program::launch(programs.join("bulla-controller"))
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+            .spawn()?;
+        Ok(Self { process, started })
+    }
+
+    async fn listening(&self) -> Result<String> {
+        eventually("the controller's address", SOON, async || {
+            self.process.log().lines().find_map(http_address).map(str::to_owned).context("not in its log")
+        })
+        .await
+    }
+
+    /// Peak memory in MiB so far.
+    fn peak(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+        let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.process.signal(Signal::Term)?;
+        let status = self.process.wait(SOON).await?;
+        ensure!(status.success(), "the controller ended with {status}");
+        Ok(())
+    }
+}
+
+fn is_ready(sealed: &SealedSecret) -> bool {
+    let status = sealed.status.clone().unwrap_or_default();
+    status.observed_generation == sealed.metadata.generation
+        && status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+type Requests = BTreeMap<(String, String), u64>;
+
+/// What changed of Secrets, SealedSecrets and events, for a person.
+fn difference(before: &Requests, after: &Requests) -> String {
+    let mut parts = Vec::new();
+    for ((verb, resource), count) in after {
+        let more = count - before.get(&(verb.clone(), resource.clone())).copied().unwrap_or(0);
+        let ours = ["secrets", "sealedsecrets.bulla.dev", "sealedsecrets.bulla.dev/status", "events"];
+        if more > 0 && ours.contains(&resource.as_str()) && verb != "WATCH" {
+            parts.push(format!("{more} {verb} {resource}"));
+        }
+    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+async fn cluster(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
+    let plane = tokio::task::spawn_blocking(ControlPlane::start).await??;
+    let client = plane.client()?;
+    plane.install_crds(&output(command(programs.join("bulla")).arg("install"))?).await?;
+    plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: bench}}").await?;
+    let dir = tempfile::tempdir()?;
+    let kubeconfig: PathBuf = plane.service_account_kubeconfig("bulla-system", "bulla", dir.path()).await?;
+    let count = args.objects;
+
+    // The first start makes the key.
+    let first = Controller::start(programs, &kubeconfig)?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "bulla-system");
+    let listed = eventually("the cluster's recipients", SOON, async || {
+        let data = maps.get("bulla-recipients").await?.data.unwrap_or_default();
+        Ok(parse_recipients(data.get("recipients").context("none yet")?)?)
+    })
+    .await?;
+    first.stop().await?;
+    let targets = Targets::new([(listed[0].recipient.clone(), NameSource::Policy("prod".into()))], false)?;
+    let sealed: Api<SealedSecret> = Api::namespaced(client.clone(), "bench");
+    stream::iter(0..count)
+        .map(|number| {
+            let (sealed, targets) = (sealed.clone(), &targets);
+            async move {
+                let object = seal(&secret(number), Scope::Strict, targets)?;
+                sealed.create(&PostParams::default(), &object).await?;
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(16)
+        .try_collect::<Vec<()>>()
+        .await?;
+
+    let before = plane.apiserver_requests().await?;
+    let controller = Controller::start(programs, &kubeconfig)?;
+    all_ready(&sealed, count).await?;
+    let cold = controller.started.elapsed().as_secs_f64();
+    let requests = difference(&before, &plane.apiserver_requests().await?);
+    table.row(&format!("cold start: {count} SealedSecrets of 5 items"), cold, "s", "");
+    table.row("cold start: peak memory", controller.peak()?, "MiB", "");
+    println!("  requests: {requests}");
+
+    let bare = bare_client(&client, count).await?;
+    table.row("  a bare client: a POST and a status PUT each, 16 at once", bare, "s", "");
+    table.row("  cold start against the bare client", cold / bare, "times", "");
+
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "bench");
+    latency(&sealed, &secrets, &targets, count, table).await?;
+    drift(&secrets, table).await?;
+    controller.stop().await?;
+
+    let before = plane.apiserver_requests().await?;
+    let versions = versions(&secrets).await?;
+    let controller = Controller::start(programs, &kubeconfig)?;
+    let address = controller.listening().await?;
+    eventually("readyz", SOON, async || ready(&address).await).await?;
+    let restart = controller.started.elapsed().as_secs_f64();
+    // What it would do after all shows in the time in which another object goes through.
+    apply_one(&sealed, &secrets, &targets, "bench-after-restart", count + 1).await?;
+    let requests = difference(&before, &plane.apiserver_requests().await?);
+    table.row(&format!("restart with nothing to do, {count} objects, until ready"), restart, "s", "");
+    println!("  requests, with one new object and this bench's own looks: {requests}");
+    let mut after = self::versions(&secrets).await?;
+    after.remove("bench-after-restart");
+    ensure!(after == versions, "the restart wrote a Secret");
+    controller.stop().await
+}
+
+async fn all_ready(sealed: &Api<SealedSecret>, count: usize) -> Result<()> {
+    eventually("all SealedSecrets to be ready", Duration::from_secs(600), async || {
+        let ready = sealed.list(&ListParams::default()).await?.iter().filter(|object| is_ready(object)).count();
+        ensure!(ready == count, "{ready} of {count}");
+        Ok(())
+    })
+    .await
+}
+
+async fn versions(secrets: &Api<Secret>) -> Result<BTreeMap<String, Option<String>>> {
+    let list = secrets.list_metadata(&ListParams::default()).await?;
+    Ok(list.iter().map(|secret| (secret.name_any(), secret.resource_version())).collect())
+}
+
+/// The limit: the two writes that every object needs, by a client that does nothing else.
+async fn bare_client(client: &Client, count: usize) -> Result<f64> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bare"}});
+    bulla_tests::apply(client, "default", &namespace.to_string()).await?;
+    let sealed: Api<SealedSecret> = Api::namespaced(client.clone(), "bare");
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "bare");
+    let objects = stream::iter(0..count)
+        .map(|number| {
+            let sealed = sealed.clone();
+            async move {
+                let mut object = SealedSecret::new(&format!("bench-{number}"), Default::default());
+                object.metadata.namespace = Some("bare".into());
+                sealed.create(&PostParams::default(), &object).await
+            }
+        })
+        .buffer_unordered(16)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let start = Instant::now();
+    stream::iter(objects)
+        .map(|mut object| {
+            let (sealed, secrets) = (sealed.clone(), secrets.clone());
+            async move {
+                let name = object.name_any();
+                let data: BTreeMap<_, _> =
+                    (0..ITEMS).map(|item| (format!("item-{item}"), k8s_openapi::ByteString(vec![b'x'; 32]))).collect();
+                let mut secret = Secret { data: Some(data), ..Secret::default() };
+                secret.metadata.name = Some(name.clone());
+                secrets.create(&PostParams::default(), &secret).await?;
+                object.status = Some(serde_json::from_value(json!({
+                    "observedGeneration": 1,
+                    "conditions": [{
+                        "type": "Ready", "status": "True", "reason": "Bench", "message": "Bench",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z"
+                    }],
+                }))?);
+                sealed.replace_status(&name, &PostParams::default(), &object).await?;
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(16)
+        .try_collect::<Vec<()>>()
+        .await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+async fn apply_one(
+    sealed: &Api<SealedSecret>,
+    secrets: &Api<Secret>,
+    targets: &Targets,
+    name: &str,
+    number: usize,
+) -> Result<f64> {
+    let plain = PlainSecret { name: Some(name.to_owned()), ..secret(number) };
+    let object = seal(&plain, Scope::Strict, targets)?;
+    let start = Instant::now();
+    sealed.create(&PostParams::default(), &object).await?;
+    eventually("the Secret", SOON, async || secrets.get_metadata(name).await.map_err(Into::into)).await?;
+    Ok(start.elapsed().as_secs_f64() * 1000.0)
+}
+
+async fn latency(
+    sealed: &Api<SealedSecret>,
+    secrets: &Api<Secret>,
+    targets: &Targets,
+    count: usize,
+    table: &mut Table,
+) -> Result<()> {
+    let mut times = Vec::new();
+    for number in 0..50 {
+        let name = format!("latency-{number}");
+        times.push(apply_one(sealed, secrets, targets, &name, count + number).await?);
+    }
+    table.row("apply to Secret, p50", quantile(&mut times, 0.5), "ms", "polled: to within 10 ms and more");
+    table.row("apply to Secret, p99", quantile(&mut times, 0.99), "ms", "");
+    Ok(())
+}
+
+async fn drift(secrets: &Api<Secret>, table: &mut Table) -> Result<()> {
+    let mut times = Vec::new();
+    for number in 0..30 {
+        let name = format!("latency-{number}");
+        let start = Instant::now();
+        let spoilt = json!({"data": {"item-0": "c3BvaWx0"}});
+        secrets.patch(&name, &PatchParams::default(), &Patch::Merge(spoilt)).await?;
+        eventually("the repair", SOON, async || {
+            let data = secrets.get(&name).await?.data.unwrap_or_default();
+            ensure!(data.get("item-0").is_some_and(|value| value.0 != b"spoilt"), "still spoilt");
+            Ok(())
+        })
+        .await?;
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    table.row("drift repair, p50", quantile(&mut times, 0.5), "ms", "polled: to within 10 ms and more");
+    table.row("drift repair, p99", quantile(&mut times, 0.99), "ms", "");
+    Ok(())
+}
+
+/// Asks `/readyz`, without an HTTP client of its own.
+async fn ready(address: &str) -> Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut connection = tokio::net::TcpStream::connect(address).await?;
+    connection.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{}", answer.lines().next().unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `cargo xtask test`: everything that has to pass.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use bulla_tests::{build_control_plane, netns};
+
+use crate::run::{build_oracles, build_programs, build_tests, cargo, command, output, root, succeed, target, tee};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these steps: format, lint, docs, oracles, unit, cluster, fuzz, dependencies
+    steps: Vec<String>,
+    /// For how long each fuzz target runs, in seconds
+    #[arg(long, default_value_t = 15)]
+    fuzz_seconds: u32,
+}
+
+type Step = fn(&Args, &mut Summary) -> Result<()>;
+
+const STEPS: [(&str, &str, Step); 8] = [
+    ("format", "formatting", format),
+    ("lint", "clippy, warnings denied", lint),
+    ("docs", "documentation, warnings denied", docs),
+    ("oracles", "the independent implementation in Go", oracles),
+    ("unit", "unit, property, CLI and documentation tests", unit),
+    ("cluster", "tests on a real API server", cluster),
+    ("fuzz", "a short fuzz run", fuzz),
+    ("dependencies", "licences, sources and bans of dependencies", dependencies),
+];
+
+/// What the test runners said at their end.
+#[derive(Default)]
+struct Summary {
+    lines: Vec<String>,
+    passed: u64,
+    failed: u64,
+}
+
+impl Summary {
+    /// Keeps the summary lines of `cargo test` and its kind.
+    fn read(&mut self, label: &str, text: &str) {
+        for line in text.lines().filter(|line| line.starts_with("test result: ")) {
+            let number = |word: &str| {
+                let before = line.split(word).next()?.trim_end();
+                before.rsplit([' ', '.']).next()?.parse::<u64>().ok()
+            };
+            self.passed += number(" passed").unwrap_or(0);
+            self.failed += number(" failed").unwrap_or(0);
+            self.lines.push(format!("{label}: {line}"));
+        }
+    }
+}
+
+/// Runs the steps, and ends with the test runners' own summary lines.
+fn run_steps(args: &Args, summary: &mut Summary) -> Result<()> {
+    for (name, title, step) in STEPS {
+        if !args.steps.is_empty() && !args.steps.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        println!("\n== {name}: {title}");
+        let start = Instant::now();
+        step(args, summary).with_context(|| format!("{name} ({title})"))?;
+        println!("== {name}: passed in {:.0} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Runs the steps that were asked for, or all.
+pub fn run(args: &Args) -> Result<()> {
+    if let Some(unknown) = args.steps.iter().find(|step| !STEPS.iter().any(|(name, ..)| name == step)) {
+        bail!("there is no step {unknown}; there are {}", STEPS.map(|(name, ..)| name).join(", "));
+    }
+    let mut summary = Summary::default();
+    let done = run_steps(args, &mut summary);
+    println!();
+    for line in &summary.lines {
+        println!("{line}");
+    }
+    println!("{} passed, {} failed", summary.passed, summary.failed);
+    done
+}
+
+fn format(_: &Args, _: &mut Summary) -> Result<()> {
+    succeed(cargo().args(["fmt", "--all", "--check"]))?;
+    for module in ["tests/oracles", "tests/controlplane"] {
+        let unformatted = output(command("gofmt").arg("-l").arg(module))?;
+        ensure!(unformatted.is_empty(), "gofmt would change:\n{unformatted}");
+    }
+    Ok(())
+}
+
+fn lint(_: &Args, _: &mut Summary) -> Result<()> {
+    succeed(cargo().args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    for module in ["tests/oracles", "tests/controlplane"] {
+        succeed(command("go").current_dir(root().join(module)).args(["vet", "./..."]))?;
+    }
+    Ok(())
+}
+
+fn docs(_: &Args, _: &mut Summary) -> Result<()> {
+    succeed(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"]))
+}
+
+fn oracles(_: &Args, summary: &mut Summary) -> Result<()> {
+    let mut test = command("go");
+    let (passed, text) = tee(test.current_dir(root().join("tests/oracles")).args(["test", "-count=1", "./..."]))?;
+    summary.lines.extend(text.lines().filter(|line| line.starts_with("ok ")).map(|line| format!("oracles: {line}")));
+    ensure!(passed, "go test failed");
+    Ok(())
+}
+
+/// The Go oracle and age's vectors, where the tests look for them.
+fn prepare_oracles() -> Result<(PathBuf, PathBuf)> {
+    let oracles = build_oracles()?;
+    let vectors = target().join("cctv");
+    output(command(&oracles).arg("cctv").arg(&vectors))?;
+    Ok((oracles, vectors))
+}
+
+fn unit(_: &Args, summary: &mut Summary) -> Result<()> {
+    let (oracles, vectors) = prepare_oracles()?;
+    let mut test = cargo();
+    test.args(["test", "--locked", "--workspace", "--exclude", "bulla-tests"])
+        .env("BULLA_CCTV", vectors)
+        .env("BULLA_ORACLES", oracles);
+    let (passed, text) = tee(&mut test)?;
+    summary.read("unit", &text);
+    ensure!(passed, "a test failed");
+    Ok(())
+}
+
+fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
+    let programs = build_programs(false)?;
+    let (oracles, _) = prepare_oracles()?;
+    let plane = build_control_plane()?;
+    let isolated = netns::available();
+    if let Err(reason) = &isolated {
+        bulla_tests::skip(format!("the tests through the API server's service proxy: {reason}"));
+    }
+    for (name, test) in build_tests("bulla-tests")? {
+        let mut command = if isolated.is_ok() { netns::command(&test, [""; 0]) } else { command(&test) };
+        command
+            .current_dir(root().join("tests"))
+            .env("BULLA_BIN_DIR", &programs)
+            .env("BULLA_ORACLES", &oracles)
+            .env("BULLA_TEST_CONTROLPLANE", &plane);
+        println!("-- {name}");
+        let (passed, text) = tee(&mut command)?;
+        summary.read(&format!("cluster/{name}"), &text);
+        ensure!(passed, "a test of {name} failed");
+    }
+    Ok(())
+}
+
+/// A tool that is a cargo subcommand: from PATH, else from the user's cache, else installed there from the registry.
+fn tool(name: &str) -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set")?
+        .join("bulla/tools");
+    let cached = cache.join("bin").join(name);
+    if command(name).arg("--version").output().is_ok_and(|found| found.status.success()) {
+        return Ok(name.into());
+    }
+    if !cached.is_file() {
+        println!("installing {name} (minutes, once)");
+        succeed(cargo().args(["install", "--quiet", "--locked", "--root"]).arg(&cache).arg(name))?;
+    }
+    Ok(cached)
+}
+
+fn fuzz(args: &Args, _: &mut Summary) -> Result<()> {
+    if output(command("rustup").args(["run", "nightly", "rustc", "--version"])).is_err() {
+        bulla_tests::skip("the fuzz targets need a nightly toolchain: rustup toolchain install nightly");
+        return Ok(());
+    }
+    let fuzzer = tool("cargo-fuzz")?;
+    let targets = output(command(&fuzzer).env("RUSTUP_TOOLCHAIN", "nightly").args(["fuzz", "list"]))?;
+    for name in targets.lines() {
+        println!("-- {name}");
+        // What is found grows outside the checkout's seeds.
+        let corpus = target().join("fuzz-corpus").join(name);
+        std::fs::create_dir_all(&corpus)?;
+        succeed(
+            command(&fuzzer)
+                .env("RUSTUP_TOOLCHAIN", "nightly")
+                .args(["fuzz", "run", "--sanitizer", "none", name])
+                .arg(corpus)
+                .arg(format!("fuzz/seeds/{name}"))
+                .arg("--")
+                .arg(format!("-max_total_time={}", args.fuzz_seconds))
+                .args(["-verbosity=0", "-max_len=65536", "-timeout=10"]),
+        )?;
+    }
+    Ok(())
+}
+
+fn dependencies(_: &Args, _: &mut Summary) -> Result<()> {
+    let deny = tool("cargo-deny")?;
+    // Licences are in the packages: those for other platforms too.
+    succeed(cargo().args(["fetch", "--quiet", "--locked"]))?;
+    succeed(command(deny).args([
+        "--offline",
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+}
