@@ -361,9 +361,11 @@ impl InFile<'_> {
                 let lines = sealed_for.iter().map(ToString::to_string).collect();
                 no_identity(self.file, &place, held, lines)
             }
-            RewrapError::Refused(RewrapRefused::MustReseal) => Failure::new(format!("{place}: {error}"))
-                .in_file(self.file)
-                .help("bulla reseal --fresh -i OLD -R NEW.pub"),
+            RewrapError::Refused(RewrapRefused::MustReseal) => Failure::new(format!(
+                "{place}: its old envelope is classical: the data key must be replaced, not wrapped anew"
+            ))
+            .in_file(self.file)
+            .help("bulla reseal --fresh -i OLD -R NEW.pub"),
             RewrapError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
             RewrapError::NotOne(_) => Failure::usage(error.to_string()),
             _ => Failure::new(format!("{place}: {error}")).in_file(self.file),
@@ -384,7 +386,13 @@ impl InFile<'_> {
                     None => failure.in_file(self.file),
                 }
             }
-            SetError::TooManyDataKeys => Failure::new(error.to_string()).in_file(self.file),
+            SetError::TooManyDataKeys => Failure::new(format!(
+                "{} has {} data keys already, one for each value that was set by itself",
+                self.file,
+                bulla::limits::MAX_DATA_KEYS_WRITE
+            ))
+            .in_file(self.file)
+            .help(format!("make one of them: bulla reseal {} --fresh -i IDENTITY -R RECIPIENT.pub", self.file)),
         }
     }
 }
