@@ -457,10 +457,13 @@ impl Engine {
         entry.secret = secret;
         entry.touched = true;
         // While it is looked at, the end of the look decides: what is seen may be its own write.
-        if !synced || entry.secret == entry.applied || self.queue.is_working(key) {
-            return;
-        }
-        if entry.standing.is_some_and(|(standing, _)| standing == Standing::Suspended) {
+        let unmoved = match entry.standing.map(|(standing, _)| standing) {
+            Some(Standing::Ready) => entry.secret == entry.applied,
+            Some(Standing::Suspended) => true,
+            // What does not work may work now: it may be the Secret that was in the way.
+            Some(Standing::Reconciling | Standing::Stalled) | None => false,
+        };
+        if !synced || unmoved || self.queue.is_working(key) {
             return;
         }
         match entry.calm_until {
@@ -544,6 +547,7 @@ impl Engine {
         }
         let now = Instant::now();
         let Some(entry) = self.entries.get_mut(key) else { return };
+        let looked_at = outcome.secret.clone().flatten();
         match outcome.secret {
             Some(Some(id)) if entry.secret.as_ref().is_none_or(|seen| seen.uid != id.uid || is_older(seen, &id)) => {
                 entry.secret = Some(id);
@@ -577,7 +581,11 @@ impl Engine {
                 }
             }
             Some((Standing::Stalled, _)) if !outcome.again => {
-                self.queue.add_at(key, now + back_off(12, STALLED));
+                if entry.touched && entry.secret != looked_at {
+                    self.queue.add(key, Priority::High);
+                } else {
+                    self.queue.add_at(key, now + back_off(12, STALLED));
+                }
             }
             _ => {
                 let most = if reason == "Forbidden" { MOST_FORBIDDEN } else { MOST };

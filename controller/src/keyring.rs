@@ -242,6 +242,8 @@ struct Key {
     published: Option<Timestamp>,
     preferred: Option<Timestamp>,
     prefer_after: Duration,
+    /// Why it is not retired, though its SealingKey asks for it.
+    still_needed: Option<String>,
 }
 
 impl Key {
@@ -332,8 +334,10 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
             published: secret.time(PUBLISHED_AT_ANNOTATION),
             preferred: secret.time(PREFERRED_AT_ANNOTATION),
             prefer_after,
+            still_needed: None,
         });
     }
+    refuse_retirement(observed, &mut keys);
     for (name, sealing_key) in &observed.sealing_keys {
         let made_before = sealing_key.status.as_ref().is_some_and(|status| status.recipient.is_some());
         let deleted = sealing_key.metadata.deletion_timestamp.is_some();
@@ -357,6 +361,35 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     let ripening = keys.iter().filter(|key| key.state == KeyState::Active).filter_map(Key::ripe_at);
     plan.next = ripening.filter(|at| *at > now).min();
     plan
+}
+
+/// A key is not retired while something needs it, or while there is no other Active one: it stays what it was.
+fn refuse_retirement(observed: &Observed, keys: &mut [Key]) {
+    let opening: BTreeSet<_> = keys
+        .iter()
+        .filter(|key| key.state != KeyState::Retired)
+        .map(|key| key.identity.recipient().fingerprint())
+        .collect();
+    let another = keys.iter().any(|key| key.state == KeyState::Active);
+    for key in keys.iter_mut().filter(|key| key.state == KeyState::Retired) {
+        let forced = observed.sealing_keys.get(&key.name).is_some_and(|asked| asked.spec.force == Some(true));
+        // Without a SealingKey the Secret's word stands.
+        let asked = observed.sealing_keys.contains_key(&key.name);
+        let kept = observed.secrets.get(&key.name).and_then(KeySecret::state).unwrap_or_default();
+        if forced || !asked || kept == KeyState::Retired {
+            continue;
+        }
+        let needed = observed.needs.as_ref().map(|n| needed_by(n, key.identity.recipient().fingerprint(), &opening));
+        key.still_needed = match needed {
+            _ if !another => Some("it is the last Active key".to_owned()),
+            None => Some("it is not known yet what needs it".to_owned()),
+            Some(0) => None,
+            Some(count) => Some(format!("{count} SealedSecrets are opened by no other key")),
+        };
+        if key.still_needed.is_some() {
+            key.state = kept;
+        }
+    }
 }
 
 fn published(config: Option<&ConfigMap>) -> BTreeSet<Fingerprint> {
@@ -498,17 +531,22 @@ fn statuses(observed: &Observed, keys: &[Key], now: Timestamp, plan: &mut Plan) 
         };
         let generation = sealing_key.metadata.generation;
         let mut conditions = vec![make_condition(&old.conditions, "Ready", ready, reason, &message, generation, now)];
-        if let Some(key) = key.filter(|key| key.state != sealing_key.spec.state) {
-            let text = format!("the Secret says {}; only editing it leaves that", word(key.state));
-            conditions.push(make_condition(
-                &old.conditions,
-                "StateRefused",
-                "True",
-                "Compromised",
-                &text,
-                generation,
-                now,
-            ));
+        let mut refused = |type_: &str, reason: &str, text: &str| {
+            conditions.push(make_condition(&old.conditions, type_, "True", reason, text, generation, now));
+        };
+        match key {
+            Some(Key { still_needed: Some(why), .. }) => {
+                refused(
+                    "StillNeeded",
+                    "StillNeeded",
+                    &format!("not retired: {why} (spec.force retires it all the same)"),
+                );
+            }
+            Some(key) if key.state != sealing_key.spec.state => {
+                let text = format!("the Secret says {}; only editing it leaves that", word(key.state));
+                refused("StateRefused", "Compromised", &text);
+            }
+            _ => {}
         }
         let recipient = key.map(|key| key.identity.recipient());
         let needed = recipient.zip(observed.needs.as_ref()).map(|(recipient, needs)| {
@@ -848,3 +886,7 @@ fn key_body(namespace: &str, name: &str, identity: &Identity) -> Vec<u8> {
     let _ = serde_json::to_writer(&mut bytes, &body);
     bytes
 }
+
+#[cfg(test)]
+#[path = "keyring_tests.rs"]
+mod tests;

@@ -769,3 +769,7 @@ fn changed(old: Option<&SealedSecretStatus>, next: &SealedSecretStatus, verdict:
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -125,6 +125,7 @@ async fn other_requests_are_refused_and_slow_ones_ended() -> Result<()> {
     ensure!(world.get("http", "/metrics").await?.0 == 404);
     ensure!(world.get("http", "/v1/verify").await?.0 == 405);
     ensure!(world.post("/v1/prove", b"{}").await?.0 == 404);
+    world.recipients().await?;
     let (status, metrics) = world.get("metrics", "/metrics").await?;
     ensure!(status == 200 && metrics.contains("bulla_sealing_keys 1"), "{metrics}");
     let address = world.address("http").await?;

@@ -113,12 +113,21 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.holds("old", &[("a", "hunter2-rotate")]).await?;
     world.make("new", &[("a", "hunter2-rotate")]).await?;
 
+    // What is needed is not retired.
+    let retired = |force: bool| Patch::Merge(json!({"spec": {"state": "Retired", "force": force}}));
+    world.keys().patch("next", &PatchParams::default(), &retired(false)).await?;
+    let kept = state(&world, "next", KeyState::Active).await?;
+    ensure!(kept.status.context("no status")?.conditions.iter().any(|c| c.type_ == "StillNeeded"));
+    world.keys().patch("next", &PatchParams::default(), &retired(true)).await?;
+    state(&world, "next", KeyState::Retired).await?;
+    world.ask("new", "0").await?;
+
     // Rolled back.
     let patch = |state: &str| Patch::Merge(json!({"spec": {"state": state}}));
     world.keys().patch("next", &PatchParams::default(), &patch("Standby")).await?;
     state(&world, "next", KeyState::Standby).await?;
     eventually("the first alone", SOON, async || {
-        ensure!(world.recipients().await? == [first.clone()]);
+        ensure!(world.recipients().await? == std::slice::from_ref(&first));
         Ok(())
     })
     .await?;
@@ -137,7 +146,7 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.keys().patch("next", &PatchParams::default(), &patch("Active")).await?;
     let refused = state(&world, "next", KeyState::Compromised).await?;
     ensure!(refused.status.context("no status")?.conditions.iter().any(|c| c.type_ == "StateRefused"));
-    ensure!(world.recipients().await? == [first.clone()]);
+    ensure!(world.recipients().await? == std::slice::from_ref(&first));
 
     // The format can't change.
     let patch = Patch::Merge(json!({"spec": {"format": "classical"}}));

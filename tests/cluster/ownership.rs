@@ -1,9 +1,9 @@
 //! Whose a Secret is.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::ResourceExt as _;
-use kube::api::PostParams;
+use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
 use super::world::{World, expected, values};
@@ -14,18 +14,22 @@ async fn plant(world: &World, name: &str, metadata: Value) -> Result<Secret> {
     Ok(world.secrets().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
 }
 
-fn owner(api_version: &str, kind: &str, name: &str, controller: bool) -> Value {
-    json!([{"apiVersion": api_version, "kind": kind, "name": name, "uid": "00000000-0000-4000-8000-000000000001", "controller": controller}])
-}
-
 #[tokio::test]
 async fn what_is_somebody_elses_is_left_alone_until_it_is_handed_over() -> Result<()> {
     let mut world = World::new("own").await?;
     let data = [("password", "hunter2-own"), ("shared", "ours-own")];
-    let other = owner("apps/v1", "Deployment", "web", true);
-    // The garbage collector would take away what names an owner that is not there: these name themselves as controllers
-    // of kinds it knows, so the test looks before it does.
+    // An owner that exists, or the garbage collector takes the Secret away.
+    let mut other = ServiceAccount::default();
+    other.metadata.name = Some("owner".to_owned());
+    let other = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.app)
+        .create(&PostParams::default(), &other)
+        .await?;
+    let reference = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "name": "owner", "uid": other.uid(), "controller": true,
+    });
+    let handed = json!({"bulla.dev/managed": "true"});
     let cases = [
+        ("controlled", json!({"ownerReferences": [reference], "annotations": handed})),
         ("unowned", json!({})),
         ("annotated-for-another", json!({"annotations": {"bulla.dev/sealed-secret": "another"}})),
         ("managed-false", json!({"annotations": {"bulla.dev/managed": "yes"}})),
@@ -54,7 +58,6 @@ async fn what_is_somebody_elses_is_left_alone_until_it_is_handed_over() -> Resul
     let secret = world.holds("restored", &data).await?;
     ensure!(secret.labels().contains_key("kept"));
     world.ready("restored", "Applied").await?;
-    drop(other);
     world.finish().await
 }
 

@@ -90,7 +90,7 @@ impl World {
                 }
                 _ => continue,
             }
-            for subject in document["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in document.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
                 if subject["kind"] == "ServiceAccount" {
                     subject["namespace"] = self.system.clone().into();
                 }
