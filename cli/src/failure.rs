@@ -191,11 +191,11 @@ impl Location {
 }
 
 /// Several as one; `None` when there is none. It ends as the first does.
-pub fn all(failures: Vec<Box<Failure>>) -> Option<Box<Failure>> {
+pub fn all(failures: Vec<Failure>) -> Option<Box<Failure>> {
     let mut failures = failures.into_iter();
     let mut first = failures.next()?;
-    first.related.extend(failures.map(|f| *f));
-    Some(first)
+    first.related.extend(failures);
+    Some(Box::new(first))
 }
 
 /// The line of a place: what stands before it only if that is a key (`  name: `), and of the place itself only a key.
@@ -324,7 +324,7 @@ impl InFile<'_> {
 
     /// Everything that is wrong.
     pub fn problems(&self, problems: &Problems) -> Box<Failure> {
-        all(problems.as_slice().iter().map(|problem| self.problem(problem)).collect())
+        all(problems.as_slice().iter().map(|problem| *self.problem(problem)).collect())
             .unwrap_or_else(|| Failure::new("nothing is wrong"))
     }
 
@@ -361,9 +361,11 @@ impl InFile<'_> {
                 let lines = sealed_for.iter().map(ToString::to_string).collect();
                 no_identity(self.file, &place, held, lines)
             }
-            RewrapError::Refused(RewrapRefused::MustReseal) => Failure::new(format!("{place}: {error}"))
-                .in_file(self.file)
-                .help("bulla reseal --fresh -i OLD -R NEW.pub"),
+            RewrapError::Refused(RewrapRefused::MustReseal) => Failure::new(format!(
+                "{place}: its old envelope is classical: the data key must be replaced, not wrapped anew"
+            ))
+            .in_file(self.file)
+            .help("bulla reseal --fresh -i OLD -R NEW.pub"),
             RewrapError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
             RewrapError::NotOne(_) => Failure::usage(error.to_string()),
             _ => Failure::new(format!("{place}: {error}")).in_file(self.file),
@@ -384,7 +386,13 @@ impl InFile<'_> {
                     None => failure.in_file(self.file),
                 }
             }
-            SetError::TooManyDataKeys => Failure::new(error.to_string()).in_file(self.file),
+            SetError::TooManyDataKeys => Failure::new(format!(
+                "{} has {} data keys already, one for each value that was set by itself",
+                self.file,
+                bulla::limits::MAX_DATA_KEYS_WRITE
+            ))
+            .in_file(self.file)
+            .help(format!("make one of them: bulla reseal {} --fresh -i IDENTITY -R RECIPIENT.pub", self.file)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What Bulla seals is opened by programs that share none of its code, and the other way round: the reader in Go, which
 //! is a page over `filippo.io/age`, the one in Python, and age itself.
 
+#![allow(clippy::expect_used, clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;

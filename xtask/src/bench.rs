@@ -15,11 +15,10 @@ use bulla::seal::seal;
 use bulla::secret::{PlainSecret, SecretValue};
 use bulla_tests::{ControlPlane, Program, Signal, eventually, http_address};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use wait4::Wait4 as _;
 
 use crate::run::{build_programs, command, output, target};
 
@@ -47,6 +46,13 @@ impl Table {
         println!("{what:<58} {value:>10.2} {unit:<6} {note}");
         self.0.push(json!({"what": what, "value": value, "unit": unit, "note": note}));
     }
+
+    fn peak(&mut self, what: &str, run: &Command, note: &str) {
+        match peak(run) {
+            Some(memory) => self.row(what, memory, "MiB", note),
+            None => println!("({what}: needs GNU time on PATH)"),
+        }
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -59,25 +65,28 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
-/// Wall time in milliseconds and peak memory in MiB of one run.
-fn measure(command: &mut Command) -> Result<(f64, f64)> {
+/// Wall time in milliseconds of one run.
+fn measure(command: &mut Command) -> Result<f64> {
     let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let ended = child.wait4()?;
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
     let wall = start.elapsed().as_secs_f64() * 1000.0;
-    if !ended.status.success() {
-        let mut text = String::new();
-        if let Some(mut stderr) = child.stderr.take() {
-            std::io::Read::read_to_string(&mut stderr, &mut text)?;
-        }
-        anyhow::bail!("{:?} failed: {text}", command.get_program());
-    }
-    Ok((wall, ended.rusage.maxrss as f64 / 1024.0 / 1024.0))
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{:?} failed: {text}", command.get_program());
+    Ok(wall)
 }
 
-fn medians(runs: usize, mut once: impl FnMut() -> Result<(f64, f64)>) -> Result<(f64, f64)> {
-    let measured = (0..runs.max(3)).map(|_| once()).collect::<Result<Vec<_>>>()?;
-    Ok((median(measured.iter().map(|m| m.0).collect()), median(measured.iter().map(|m| m.1).collect())))
+/// Peak memory in MiB of one run, by GNU time: what the kernel tells this process of a child includes this process's own
+/// memory at the time of the fork.
+fn peak(run: &Command) -> Option<f64> {
+    let mut timed = Command::new("time");
+    timed.args(["-f", "%M"]).arg(run.get_program()).args(run.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
+    let output = timed.output().ok().filter(|output| output.status.success())?;
+    let kib: f64 = String::from_utf8_lossy(&output.stderr).lines().last()?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+fn median_of(runs: usize, mut once: impl FnMut() -> Result<f64>) -> Result<f64> {
+    Ok(median((0..runs.max(3)).map(|_| once()).collect::<Result<Vec<_>>>()?))
 }
 
 /// Measures, and prints and writes the table.
@@ -120,36 +129,25 @@ fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     fs::write(path("one.yaml"), manifest(0))?;
     fs::write(path("many.yaml"), (0..MANIFESTS).map(|n| format!("---\n{}", manifest(n))).collect::<String>())?;
 
-    let (wall, memory) = medians(args.runs, || measure(&mut bulla(&["--version"])))?;
-    table.row("start: bulla --version", wall, "ms", "");
-    table.row("start: peak memory", memory, "MiB", "");
+    table.row("start: bulla --version", median_of(args.runs, || measure(&mut bulla(&["--version"])))?, "ms", "");
+    table.peak("start: peak memory", &bulla(&["--version"]), "");
 
-    let seal_one =
-        ["seal", &path("one.yaml"), "-R", &path("old.txt.pub"), "-w", &path("one.sealed.yaml")].map(String::from);
-    let seal_one: Vec<&str> = seal_one.iter().map(String::as_str).collect();
-    let (wall, memory) = medians(args.runs, || {
-        drop(fs::remove_file(path("one.sealed.yaml")));
-        measure(&mut bulla(&seal_one))
-    })?;
+    let (recipient, identity) = (path("old.txt.pub"), path("old.txt"));
+    let seal = |input: &str, output: &str| {
+        drop(fs::remove_file(path(output)));
+        bulla(&["seal", &path(input), "-R", &recipient, "-w", &path(output)])
+    };
+    let wall = median_of(args.runs, || measure(&mut seal("one.yaml", "one.sealed.yaml")))?;
     table.row("seal one manifest of 5 items, hybrid key", wall, "ms", "limit 4");
-    table.row("seal one: peak memory", memory, "MiB", "limit 10");
-    table.row(
-        "sealed manifest of five 32-byte items",
-        fs::metadata(path("one.sealed.yaml"))?.len() as f64,
-        "bytes",
-        "limit 3900",
-    );
-
-    let (wall, memory) = medians(args.runs / 5, || {
-        drop(fs::remove_file(path("many.sealed.yaml")));
-        measure(&mut bulla(&["seal", &path("many.yaml"), "-R", &path("old.txt.pub"), "-w", &path("many.sealed.yaml")]))
-    })?;
+    table.peak("seal one: peak memory", &seal("one.yaml", "one.sealed.yaml"), "limit 10");
+    let size = fs::metadata(path("one.sealed.yaml"))?.len();
+    table.row("sealed manifest of five 32-byte items", size as f64, "bytes", "limit 3900");
+    let wall = median_of(args.runs / 5, || measure(&mut seal("many.yaml", "many.sealed.yaml")))?;
     table.row("seal 1,000 manifests of 5 items from one file", wall, "ms", "limit 300");
-    table.row("seal 1,000: peak memory", memory, "MiB", "");
-
-    let (wall, _) =
-        medians(args.runs, || measure(&mut bulla(&["unseal", &path("one.sealed.yaml"), "-i", &path("old.txt")])))?;
-    table.row("unseal one manifest", wall, "ms", "");
+    table.peak("seal 1,000: peak memory", &seal("many.yaml", "many.sealed.yaml"), "");
+    let unseal = || bulla(&["unseal", &path("one.sealed.yaml"), "-i", &identity]);
+    table.row("unseal one manifest", median_of(args.runs, || measure(&mut unseal()))?, "ms", "");
+    table.peak("unseal one: peak memory", &unseal(), "");
 
     // A tree of files, one SealedSecret each.
     let tree = dir.path().join("tree");
@@ -157,18 +155,20 @@ fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     let old = parse_recipients(&fs::read_to_string(path("old.txt.pub"))?)?.remove(0).recipient;
     let targets = Targets::new([(old, NameSource::Policy("prod".into()))], false)?;
     for number in 0..MANIFESTS {
-        let sealed = seal(&secret(number), Scope::Strict, &targets)?;
+        let sealed = bulla::seal::seal(&secret(number), Scope::Strict, &targets)?;
         fs::write(tree.join(format!("{number}.sealed.yaml")), bulla::manifest::emit::sealed_yaml(&sealed.into()))?;
     }
     let mut keys = [path("old.txt"), path("new.txt")];
-    let (wall, memory) = medians(args.runs / 10, || {
-        let new = format!("{}.pub", keys[1]);
-        let measured = measure(&mut bulla(&["reseal", &tree.display().to_string(), "-i", &keys[0], "-R", &new]));
+    let tree_path = tree.display().to_string();
+    let reseal = |keys: &[String; 2]| bulla(&["reseal", &tree_path, "-i", &keys[0], "-R", &format!("{}.pub", keys[1])]);
+    let wall = median_of(args.runs / 10, || {
+        let measured = measure(&mut reseal(&keys));
         keys.swap(0, 1);
         measured
     })?;
     table.row("reseal 1,000 files, offline", wall, "ms", "");
-    table.row("reseal 1,000 files: peak memory", memory, "MiB", "");
+    table.peak("reseal 1,000 files: peak memory", &reseal(&keys), "");
+    keys.swap(0, 1);
     let identity = parse_identities(&fs::read_to_string(&keys[0])?)?.remove(0);
     let text = fs::read(tree.join("0.sealed.yaml"))?;
     let view = bulla::manifest::Stream::read(&text)?.object(0).context("an object")?.sealed()?;
@@ -196,10 +196,13 @@ fn beside(args: &Args, dir: &Path, table: &mut Table) -> Result<()> {
         ("many.yaml", "kubeseal: seal 1,000 manifests of 5 items, RSA-4096", args.runs / 10),
     ] {
         let input = dir.join(file).display().to_string();
-        let (wall, memory) =
-            medians(runs, || measure(command("kubeseal").args(["--cert", &certificate, "-o", "yaml", "-f", &input])))?;
-        table.row(what, wall, "ms", "");
-        table.row(&format!("{what}: peak memory"), memory, "MiB", "");
+        let seal = || {
+            let mut seal = command("kubeseal");
+            seal.args(["--cert", &certificate, "-o", "yaml", "-f", &input]);
+            seal
+        };
+        table.row(what, median_of(runs, || measure(&mut seal()))?, "ms", "");
+        table.peak(&format!("{what}: peak memory"), &seal(), "");
     }
     Ok(())
 }
@@ -311,6 +314,9 @@ async fn cluster(args: &Args, programs: &Path, table: &mut Table) -> Result<()> 
         .try_collect::<Vec<()>>()
         .await?;
 
+    // While no controller runs: the same writes by a client that does nothing else.
+    let bare = bare_client(&client, count).await?;
+
     let before = plane.apiserver_requests().await?;
     let controller = Controller::start(programs, &kubeconfig)?;
     all_ready(&sealed, count).await?;
@@ -320,7 +326,6 @@ async fn cluster(args: &Args, programs: &Path, table: &mut Table) -> Result<()> 
     table.row("cold start: peak memory", controller.peak()?, "MiB", "");
     println!("  requests: {requests}");
 
-    let bare = bare_client(&client, count).await?;
     table.row("  a bare client: a POST and a status PUT each, 16 at once", bare, "s", "");
     table.row("  cold start against the bare client", cold / bare, "times", "");
 
@@ -403,7 +408,15 @@ async fn bare_client(client: &Client, count: usize) -> Result<f64> {
         .buffer_unordered(16)
         .try_collect::<Vec<()>>()
         .await?;
-    Ok(start.elapsed().as_secs_f64())
+    let took = start.elapsed().as_secs_f64();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.delete("bare", &DeleteParams::default()).await?;
+    eventually("the namespace to be gone", Duration::from_secs(300), async || {
+        ensure!(namespaces.get_opt("bare").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await?;
+    Ok(took)
 }
 
 async fn apply_one(

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use bulla::envelope::Envelope;
 use bulla::manifest::{Edit, EnvelopeMap, Stream};
+use bulla::open::{Strictness, inspect};
 use bulla::recipient::{NameSource, Recipient, Target, Targets};
-use bulla::rewrap::{LineChange, Need, Succession, apply, needs};
+use bulla::resource::Envelopes;
+use bulla::rewrap::{LineChange, Need, RewrapError, Succession, apply, needs};
 use serde_json::json;
 
 use super::Done;
@@ -36,8 +38,9 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
         }
         let named = recipients::named(&args.recipients)?;
         let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
+        // Of a file that `bulla recipients` wrote, the first is the cluster's own.
         let targets = match named {
-            Some(targets) => targets,
+            Some(targets) => one(targets.as_slice().first())?,
             None => preferred(&cluster)?,
         };
         let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::of(args), fresh: false };
@@ -64,6 +67,17 @@ pub fn preferred(cluster: &Cluster) -> Result<Targets> {
         (listed.recipient.clone(), name)
     });
     recipients::targets(given.into_iter().collect(), false)
+}
+
+/// The set of one recipient, under the name that it has.
+fn one(target: Option<&Target>) -> Result<Targets> {
+    let given = target.map(|target| {
+        let fingerprint = target.recipient.fingerprint().to_string();
+        let source =
+            if target.name == fingerprint { NameSource::None } else { NameSource::Comment(target.name.clone()) };
+        (target.recipient.clone(), source)
+    });
+    recipients::targets(given.into_iter().collect(), true)
 }
 
 /// What is done with what needs it.
@@ -125,21 +139,13 @@ struct Written {
 pub struct Report {
     resealed: Vec<Written>,
     current: usize,
-    failed: Vec<Box<Failure>>,
+    failed: Vec<Failure>,
     /// Whether any file had a SealedSecret.
     any: bool,
 }
 
 impl Job<'_> {
     pub fn run(&self, paths: &[PathBuf]) -> Result<Report> {
-        let targets = self.targets.as_slice();
-        if !self.fresh && targets.len() != 1 {
-            return Err(Failure::usage(format!(
-                "{} recipients; exactly one takes the place of the line that is opened",
-                targets.len()
-            ))
-            .help("one -R with one recipient in it"));
-        }
         let found = tree::files(paths)?;
         let mut report = Report::default();
         for chunk in found.chunks(CHUNK) {
@@ -150,7 +156,7 @@ impl Job<'_> {
                     Looked::Nothing => {}
                     Looked::Current => report.current += 1,
                     Looked::Needs(work) => works.push(*work),
-                    Looked::Failed(failure) => report.failed.push(failure),
+                    Looked::Failed(failure) => report.failed.push(*failure),
                 }
             }
             self.chunk(works, &mut report)?;
@@ -182,12 +188,7 @@ impl Job<'_> {
         }
         let mut needing = Vec::new();
         for one in sealed {
-            let what = if self.fresh {
-                Vec::new()
-            } else {
-                needs(&one.object, self.targets, Succession::ReplaceOpened)
-                    .map_err(|error| one.in_file(&file, &stream).rewrap(&one.called(), self.held(), &error))?
-            };
+            let what = if self.fresh { Vec::new() } else { self.needs(&file, &stream, &one)? };
             if (self.fresh && !one.object.spec.items.is_empty()) || !what.is_empty() {
                 needing.push((one, what));
             }
@@ -196,6 +197,50 @@ impl Job<'_> {
             return Ok(Looked::Current);
         }
         Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing })))
+    }
+
+    /// The lines that an object lacks. Recipients that all its data keys are wrapped for stay; one other at most takes the
+    /// place of the line that is opened.
+    fn needs(&self, file: &str, stream: &Stream, sealed: &Sealed) -> Result<Vec<Need>> {
+        let fail = |error| sealed.in_file(file, stream).rewrap(&sealed.called(), self.held(), &error);
+        let inspected =
+            inspect(&sealed.object, Strictness::Writer).map_err(|problems| fail(RewrapError::Broken(problems)))?;
+        let has = |lines: &Envelopes, target: &Target| {
+            let own = target.recipient.fingerprint();
+            lines.values().any(|text| text.parse::<Envelope>().is_ok_and(|envelope| envelope.fingerprint() == own))
+        };
+        let targets = self.targets.as_slice();
+        let mut lacking = targets.iter().filter(|target| inspected.used_maps().any(|map| !has(map.lines, target)));
+        let Some(target) = lacking.next() else { return Ok(Vec::new()) };
+        if let Some(second) = lacking.next() {
+            return Err(Failure::usage(format!(
+                "{} is sealed neither for {} nor for {}: which of them takes the place of the line that is opened?",
+                sealed.called(),
+                target_name(target),
+                target_name(second)
+            ))
+            .in_file(file)
+            .help("name one with -R, and then the other"));
+        }
+        needs(&sealed.object, &one(Some(target))?, Succession::ReplaceOpened).map_err(fail)
+    }
+
+    /// Somebody who is to stay does not lose the line by which the data key was opened.
+    fn refuse_loss(&self, file: &str, replaced: Option<&str>) -> Result<()> {
+        let stays = self
+            .targets
+            .as_slice()
+            .iter()
+            .find(|target| replaced.is_some_and(|replaced| target.recipient.fingerprint().to_string() == replaced));
+        match stays {
+            None => Ok(()),
+            Some(target) => Err(Failure::new(format!(
+                "the line of {} would be replaced, who is among the recipients given",
+                target_name(target)
+            ))
+            .in_file(file)
+            .help("open the line that is to be replaced: -i OLD, or --live")),
+        }
     }
 
     fn held(&self) -> &[(String, Vec<String>)] {
@@ -234,7 +279,7 @@ impl Job<'_> {
         for result in done.into_iter().flatten() {
             match result {
                 Ok(written) => report.resealed.push(written),
-                Err(failure) => report.failed.push(failure),
+                Err(failure) => report.failed.push(*failure),
             }
         }
         Ok(())
@@ -285,7 +330,9 @@ impl Job<'_> {
                             .map_err(|error| in_file.rewrap(&place, &held.files, &error))?,
                         By::Cluster(cluster) => answered(&file, &place, cluster, need, answers)?,
                     };
-                    written.replaced.extend(replaced(need, &change));
+                    let replaced = replaced(need, &change);
+                    self.refuse_loss(&file, replaced.as_deref())?;
+                    written.replaced.extend(replaced);
                     all_edits.extend(edits(one.index, &change));
                     apply(&mut object, &change);
                     written.envelopes += 1;
@@ -360,7 +407,7 @@ impl Report {
     pub fn tell(&self, job: &Job<'_>, format: ReportFormat) -> Result<Done> {
         let names: Vec<_> = job.targets.as_slice().iter().map(target_name).collect();
         let names = names.join(", ");
-        self.failed.iter().for_each(|failure| output::failure(failure));
+        self.failed.iter().for_each(output::failure);
         let envelopes: usize = self.resealed.iter().map(|file| file.envelopes).sum();
         let total = self.resealed.len() + self.current + self.failed.len();
         if format == ReportFormat::Json {
@@ -422,7 +469,7 @@ impl Report {
             "files": files,
             "current": self.current,
             "failed": self.failed.len(),
-            "errors": self.failed.iter().flat_map(|failure| failure.json()).collect::<Vec<_>>(),
+            "errors": self.failed.iter().flat_map(Failure::json).collect::<Vec<_>>(),
         })
     }
 

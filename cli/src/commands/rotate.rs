@@ -10,7 +10,7 @@ use super::reseal::{By, Job, Mode};
 use super::{Done, keys};
 use crate::cli::{KeyFormatArg, ReportFormat, RotateArgs};
 use crate::cluster::{self, Cluster};
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::{files, output, recipients, tree};
 
 /// The controller's overlap where none is asked for.
@@ -92,13 +92,17 @@ fn wait(cluster: &Cluster, name: &str, limit: Option<Duration>) -> Result<Recipi
     let mut pause = Duration::from_millis(200);
     let mut told = false;
     loop {
-        let key = cluster.key(name)?;
-        if let Some(recipient) = ready(&key)?
-            && cluster.published()?.preferred().is_some_and(|listed| listed.recipient == recipient)
-        {
-            return Ok(recipient);
-        }
         let waited = begin.elapsed();
+        let key = match look(cluster, name) {
+            Ok(Look::Ready(recipient)) => return Ok(recipient),
+            Ok(Look::NotYet(key)) => *key,
+            // A cluster that is away for a while in a day of waiting has not failed.
+            Err(failure) if failure.exit == Exit::Unavailable && limit.is_none_or(|limit| waited < limit) => {
+                std::thread::sleep(pause);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         if limit.is_some_and(|limit| waited >= limit) {
             let state = match &key.status {
                 None => "the controller has not seen it: is it running?",
@@ -119,6 +123,25 @@ fn wait(cluster: &Cluster, name: &str, limit: Option<Duration>) -> Result<Recipi
         let left = limit.map_or(pause, |limit| limit.saturating_sub(waited).max(Duration::from_millis(50)));
         std::thread::sleep(pause.min(left));
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+enum Look {
+    Ready(Recipient),
+    NotYet(Box<SealingKey>),
+}
+
+fn look(cluster: &Cluster, name: &str) -> Result<Look> {
+    let key = cluster.key(name)?;
+    let Some(recipient) = ready(&key)? else { return Ok(Look::NotYet(Box::new(key))) };
+    match cluster.published() {
+        Ok(published) if published.preferred().is_some_and(|listed| listed.recipient == recipient) => {
+            Ok(Look::Ready(recipient))
+        }
+        Ok(_) => Ok(Look::NotYet(Box::new(key))),
+        // The first key's ConfigMap comes after it.
+        Err(failure) if failure.exit == Exit::Missing => Ok(Look::NotYet(Box::new(key))),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bulla::manifest::emit::{Tree, json, yaml};
-use bulla::manifest::{Edit, ManifestErrorKind, Object, Stream};
+use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
 use bulla::recipient::Targets;
 use bulla::resource::SealedSecret;
 use bulla::scope::{PlaceError, Scope};
@@ -39,6 +39,9 @@ pub fn run(args: &SealArgs) -> Result<Done> {
         _ if made => "the Secret".to_owned(),
         _ => shown(path),
     };
+    if !made && files::is_stdin(path) && args.recipients.recipients_files.iter().any(|file| files::is_stdin(file)) {
+        return Err(Failure::usage("standard input can't be both the manifest and the recipients"));
+    }
     let usage = if made || files::is_stdin(path) {
         "bulla seal … -R prod.pub".to_owned()
     } else {
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
                     sealed.push((index, one));
                     dropped.extend(fields);
                 }
-                Err(failure) => failures.push(failure),
+                Err(failure) => failures.push(*failure),
             }
         }
         match failure::all(failures) {
@@ -174,6 +177,10 @@ impl<'a> Run<'a> {
                 let trees: Vec<Tree> = trees.map(|(_, tree)| tree).collect();
                 let mut text = if format == Format::Json { json(&trees) } else { yaml(&trees) };
                 Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+            }
+            _ if others == 0 && is_bare(&stream) => {
+                let trees: Vec<Tree> = trees.map(|(_, tree)| tree).collect();
+                Ok(Zeroizing::new(std::mem::take(&mut *yaml(&trees)).into_bytes()))
             }
             _ => {
                 let edits: Vec<_> = trees.map(|(index, tree)| (index, Edit::ReplaceObject(tree))).collect();
@@ -331,6 +338,16 @@ impl<'a> Run<'a> {
         }
         Ok(Done::Well)
     }
+}
+
+/// Whether there is nothing to keep but the objects: one in each document of a YAML text, no comments, and the line ends
+/// that a new text has.
+fn is_bare(stream: &Stream) -> bool {
+    !stream.is_flow()
+        && stream.comments().is_empty()
+        && stream.encoding() == Encoding::Utf8
+        && stream.line_ending() == LineEnding::Lf
+        && stream.objects().all(|object| object.path().is_empty())
 }
 
 fn place_of(sealed: &SealedSecret) -> String {

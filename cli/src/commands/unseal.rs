@@ -35,7 +35,7 @@ pub fn run(args: &UnsealArgs) -> Result<Done> {
     for one in &sealed {
         match open(&file, &stream, one, &held) {
             Ok(secret) => secrets.push(secret),
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push(*failure),
         }
     }
     if let Some(failure) = failure::all(failures) {

@@ -113,6 +113,28 @@ fn private_keys_and_certificates_are_no_recipients() {
 }
 
 #[test]
+fn a_classical_envelope_is_not_wrapped_for_a_hybrid_key() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&["keygen", "--classical", "-w", "old.txt"]).well();
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "-R", "old.txt.pub"]).well();
+    let run = sandbox.run(&["reseal", "s.yaml", "-i", "old.txt", "-R", "key.txt.pub"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.err.starts_with(
+            "error: shop/db: its old envelope is classical: the data key must be replaced, not wrapped anew\n  --> \
+             s.yaml\nhelp: bulla reseal --fresh -i OLD -R NEW.pub\n"
+        ),
+        "{}",
+        run.err
+    );
+    sandbox.run(&["reseal", "s.yaml", "--fresh", "-i", "old.txt", "-R", "key.txt.pub"]).well();
+    sandbox
+        .with_input(&["seal", "-R", "-"], DB)
+        .fails(2, "error: standard input can't be both the manifest and the recipients\n");
+}
+
+#[test]
 fn one_name_for_two() {
     let sandbox = Sandbox::new();
     sandbox.run(&["keygen", "-w", "b.txt"]).well();

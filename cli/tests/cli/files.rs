@@ -58,17 +58,18 @@ fn mode_and_link_stay() {
 fn what_somebody_else_changed_meanwhile_is_not_overwritten() {
     use std::io::Write as _;
     let sandbox = sealed();
-    let mut child = sandbox
-        .bulla(&["set", "s.yaml", "k", "-R", "key.txt.pub"])
-        .stdin(std::process::Stdio::piped())
+    assert!(sandbox.command("mkfifo").arg("pipe").status().expect("mkfifo is there").success());
+    let child = sandbox
+        .bulla(&["set", "s.yaml", "k", "--from-file", "pipe", "-R", "key.txt.pub"])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .expect("starts");
-    // The file is read before the value is waited for.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    // This waits for the program to ask for the value, by when it has read the file.
+    let mut pipe = std::fs::File::options().write(true).open(sandbox.path("pipe")).expect("opens");
     let changed = format!("{}# changed\n", sandbox.read("s.yaml"));
     sandbox.write("s.yaml", &changed);
-    child.stdin.take().expect("a pipe").write_all(b"x").expect("writes");
+    pipe.write_all(b"x").expect("writes");
+    drop(pipe);
     let output = child.wait_with_output().expect("ends");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
@@ -83,4 +84,29 @@ fn nothing_is_left_behind() {
     let sandbox = sealed();
     sandbox.with_input(&["set", "s.yaml", "k", "-R", "key.txt.pub"], "x").well();
     assert_eq!(sandbox.names(), ["db.yaml", "key.txt", "key.txt.pub", "s.yaml"]);
+}
+
+#[test]
+fn of_many_at_once_none_undoes_what_another_did() {
+    let sandbox = sealed();
+    let done: Vec<(String, bool)> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..12)
+            .map(|n| {
+                let sandbox = &sandbox;
+                scope.spawn(move || {
+                    let key = format!("k{n}");
+                    let run = sandbox.with_input(&["set", "s.yaml", &key, "-R", "key.txt.pub"], "x");
+                    assert!(run.code == 0 || run.err.contains("was changed by somebody else meanwhile"), "{}", run.err);
+                    (key, run.code == 0)
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().expect("runs")).collect()
+    });
+    assert!(done.iter().any(|(_, well)| *well));
+    let opened = sandbox.run(&["unseal", "s.yaml", "-i", "key.txt", "-o", "json"]).well();
+    let secret: serde_json::Value = serde_json::from_str(&opened.text()).expect("JSON");
+    for (key, well) in done {
+        assert_eq!(secret["data"].get(&key).is_some(), well, "{key}");
+    }
 }

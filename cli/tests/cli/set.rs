@@ -178,8 +178,8 @@ fn data_keys_are_warned_of_and_limited() {
     let before = sandbox.bytes("db.sealed.yaml");
     sandbox.run(&args).fails(
         1,
-        "error: the file has 64 data keys already, one for each value that was set by itself. Compact them, which needs no \
-         key: bulla reseal --fresh --live FILE\n  --> db.sealed.yaml\n",
+        "error: db.sealed.yaml has 64 data keys already, one for each value that was set by itself\n  --> \
+         db.sealed.yaml\nhelp: make one of them: bulla reseal db.sealed.yaml --fresh -i IDENTITY -R RECIPIENT.pub\n",
     );
     assert_eq!(before, sandbox.bytes("db.sealed.yaml"));
 }
