@@ -79,7 +79,7 @@ pub enum ProblemKind {
     )]
     EnvelopeName,
     /// Too many data keys.
-    #[error("{found} data keys; at most {limit}. Compact them, which needs no key: bulla reseal --fresh --live")]
+    #[error("{found} data keys; at most {limit}. Compact them: bulla reseal --fresh")]
     TooManyDataKeys {
         /// How many.
         found: usize,
@@ -95,7 +95,7 @@ pub enum ProblemKind {
     /// The object is larger than a cluster keeps.
     #[error(
         "{0} bytes as the cluster counts them; at most {MAX_OBJECT} (etcd's limit). Split it, or compact its data keys: \
-         bulla reseal --fresh --live"
+         bulla reseal --fresh"
     )]
     TooLarge(usize),
 }

@@ -153,8 +153,8 @@ pub enum SetError {
     },
     /// One data key too many.
     #[error(
-        "the file has {MAX_DATA_KEYS_WRITE} data keys already, one for each value that was set by itself. Compact them, \
-         which needs no key: bulla reseal --fresh --live FILE"
+        "the file has {MAX_DATA_KEYS_WRITE} data keys already, one for each value that was set by itself. Compact them: \
+         bulla reseal --fresh"
     )]
     TooManyDataKeys,
 }

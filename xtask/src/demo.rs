@@ -6,6 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bulla::manifest::Stream;
+use bulla::secret::PlainSecret;
 use bulla_tests::{ControlPlane, Program, Signal, eventually, service_account_kubeconfig};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,7 +20,7 @@ use kube::{Client, Config};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::run::{build_programs, command, output};
+use crate::run::{build_programs, command, output, root};
 
 /// Arguments of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -265,13 +269,20 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
     shown(&repository, &git, &["commit", "-qm", "Database credentials"])?;
     fs::read_to_string(repository.join("db.sealed.yaml"))?.lines().for_each(|line| println!("  {}", shorten(line)));
 
-    step(5, "Apply it: the controller makes a native Secret");
+    step(5, "A folder of manifests as people have them, sealed in place; other kinds keep their bytes");
+    let people = people(&repository.join("apps"))?;
+    shown(&repository, &bulla, &["seal", "--in-place", "apps", "-R", "prod.pub"])?;
+    shown(&repository, &git, &["add", "."])?;
+    shown(&repository, &git, &["commit", "-qm", "Everything else"])?;
+
+    step(6, "Apply it: the controller makes native Secrets");
     let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     bulla_tests::apply(&stage.client, "default", &namespace.to_string()).await?;
     apply_file(stage, &repository.join("db.sealed.yaml")).await?;
     check(stage, &values).await?;
+    apply_people(stage, &repository.join("apps"), &people).await?;
 
-    step(6, "Rotate: a new key in the cluster, one line changes in the file");
+    step(7, "Rotate: a new key in the cluster, one line changes in the file");
     let mut rotate = vec!["rotate", "db.sealed.yaml", "--prefer-after", "0s", "--timeout", "60s"];
     rotate.extend(live);
     let rotate = with(&rotate);
@@ -285,15 +296,12 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
     apply_file(stage, &repository.join("db.sealed.yaml")).await?;
     check(stage, &values).await?;
 
-    step(7, "Nothing in plaintext: not in Git, not in the controller's log, not in events or status");
+    step(8, "Nothing in plaintext: not in Git, not in the controller's log, not in events or status");
     let history = output(Command::new("git").current_dir(&repository).args(["log", "-p", "--all"]))?;
     let events: Api<DynamicObject> =
         Api::all_with(stage.client.clone(), &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Event")));
-    let sealed: Api<DynamicObject> = Api::namespaced_with(
-        stage.client.clone(),
-        NAMESPACE,
-        &ApiResource::from_gvk(&GroupVersionKind::gvk("bulla.dev", "v1alpha1", "SealedSecret")),
-    );
+    let kind = GroupVersionKind::gvk("bulla.dev", "v1alpha1", "SealedSecret");
+    let sealed: Api<DynamicObject> = Api::all_with(stage.client.clone(), &ApiResource::from_gvk(&kind));
     let places = [
         ("git log -p", history),
         ("the controller's log", controller.log()),
@@ -304,7 +312,12 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
         for (key, value) in &values {
             ensure!(!text.contains(value.as_str()), "the value of {key} is in {place}");
         }
-        println!("  {place}: {} bytes, none of the values", text.len());
+        for (key, value) in people.iter().flat_map(|secret| &secret.data) {
+            for form in forms(value.expose()) {
+                ensure!(!text.contains(form.as_str()), "the value of {key} is in {place}");
+            }
+        }
+        println!("  {place}: {} bytes, none of the values, plain or in base64", text.len());
     }
 
     if args.keep {
@@ -321,6 +334,92 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
     controller.signal(Signal::Term)?;
     let status = controller.wait(Duration::from_secs(10)).await?;
     ensure!(status.success(), "the controller ended with {status}");
+    Ok(())
+}
+
+/// Copies the manifests of the tests, and a large one, and returns the Secrets in them.
+fn people(dir: &Path) -> Result<Vec<PlainSecret>> {
+    fs::create_dir(dir)?;
+    for entry in fs::read_dir(root().join("tests/fixtures/manifests"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "json");
+        // Sealed already, or a template.
+        let other = ["helm-template.yaml", "sealed.yaml", "bitnami-sealed.yaml"].iter().any(|other| name == *other);
+        if manifest && !other {
+            fs::copy(&path, dir.join(name))?;
+        }
+    }
+    let large = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: large\n  namespace: shop\nstringData:\n  blob: {}\n",
+        "large-".repeat(700 * 1024 / 6)
+    );
+    fs::write(dir.join("large.yaml"), large)?;
+    let mut secrets: Vec<PlainSecret> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let stream = Stream::read(&fs::read(entry?.path())?)?;
+        for object in stream.objects().filter(|object| object.is_secret()) {
+            let secret = object.secret()?;
+            // The same Secret stands in several files, in several encodings.
+            if !secrets.iter().any(|other| other.name == secret.name && other.namespace == secret.namespace) {
+                secrets.push(secret);
+            }
+        }
+    }
+    Ok(secrets)
+}
+
+/// A value as it could stand in a text: as it is, and in base64. Short ones stand everywhere by chance.
+fn forms(value: &[u8]) -> Vec<Zeroizing<String>> {
+    if value.len() < 10 {
+        return vec![];
+    }
+    let mut forms = vec![Zeroizing::new(STANDARD.encode(value))];
+    forms.extend(std::str::from_utf8(value).ok().map(|text| Zeroizing::new(text.trim().to_owned())));
+    forms
+}
+
+/// Applies the SealedSecrets of the folder, waits for their Secrets, and compares them with what was sealed.
+async fn apply_people(stage: &Stage, dir: &Path, secrets: &[PlainSecret]) -> Result<()> {
+    if stage.plane.is_none() {
+        println!("  (the folder's namespaces are not made in a cluster that is not this demo's own)");
+        return Ok(());
+    }
+    let mut namespaces: Vec<&str> = secrets.iter().filter_map(|secret| secret.namespace.as_deref()).collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    for name in namespaces {
+        let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        bulla_tests::apply(&stage.client, "default", &namespace.to_string()).await?;
+    }
+    println!("$ kubectl apply --server-side -f apps        # the SealedSecrets in it");
+    let mut files = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    for file in files {
+        let stream = Stream::read(&fs::read(&file)?)?;
+        for object in stream.objects().filter(|object| object.is_sealed()) {
+            let manifest = object.sealed()?.manifest;
+            let known = secrets.iter().any(|s| s.name == manifest.name && s.namespace == manifest.namespace);
+            ensure!(known, "{}: a SealedSecret that was no Secret", file.display());
+            bulla_tests::apply(&stage.client, "default", &bulla::manifest::emit::sealed_json(&manifest)).await?;
+        }
+    }
+    for secret in secrets {
+        let namespace = secret.namespace.as_deref().unwrap_or("default");
+        let name = secret.name.as_deref().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(stage.client.clone(), namespace);
+        eventually(&format!("the Secret {namespace}/{name}"), SOON, async || {
+            let found = api.get(name).await?;
+            let data = found.data.unwrap_or_default();
+            let same = data.len() == secret.data.len()
+                && secret.data.iter().all(|(key, value)| data.get(key).is_some_and(|found| found.0 == value.expose()));
+            ensure!(same, "its data are not yet what was sealed");
+            ensure!(found.type_.as_deref() == Some(secret.type_.as_deref().unwrap_or("Opaque")), "its type is another");
+            Ok(())
+        })
+        .await?;
+    }
+    println!("  {} Secrets, of types and shapes as in the folder, with the values that were sealed", secrets.len());
     Ok(())
 }
 
