@@ -7,6 +7,7 @@ mod cluster {
     mod keys;
     mod objects;
     mod ownership;
+    mod program;
     mod refusals;
     mod restart;
     mod rights;

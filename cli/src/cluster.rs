@@ -17,6 +17,9 @@ use serde::Deserialize;
 use crate::cli::ClusterArgs;
 use crate::failure::{Failure, Result};
 
+/// For how long a request is repeated that a busy or starting server refuses.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 /// The ConfigMap in which a controller publishes its recipients.
 const CONFIG_MAP: &str = "bulla-recipients";
 /// Envelopes in one request: the controller takes 1,024, and bodies of 2 MiB.
@@ -49,6 +52,8 @@ fn client(runtime: &tokio::runtime::Runtime, mut config: Config) -> Result<Clien
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(Duration::from_secs(60));
     config.reset_reader_on_write = true;
+    // kube's own retries go on for minutes: see `patiently`.
+    config.default_retry = false;
     let _inside = runtime.enter();
     Client::try_from(config).map_err(|error| Failure::unavailable(format!("can't connect: {error}")))
 }
@@ -169,11 +174,30 @@ pub fn published(args: &ClusterArgs) -> Result<Published> {
 }
 
 impl Cluster {
+    /// Asks again while the other side is busy or not there yet, for [`PATIENCE`] at most: a rollout is ridden out, and
+    /// somebody who waits at a terminal learns soon that nobody answers.
+    fn patiently<T>(&self, mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube::Result<T> {
+        self.runtime.block_on(async {
+            let start = std::time::Instant::now();
+            let mut pause = Duration::from_millis(250);
+            loop {
+                match ask().await {
+                    Err(kube::Error::Api(status))
+                        if matches!(status.code, 429 | 503 | 504) && start.elapsed() + pause < PATIENCE =>
+                    {
+                        tokio::time::sleep(pause).await;
+                        pause *= 2;
+                    }
+                    answer => return answer,
+                }
+            }
+        })
+    }
+
     pub fn published(&self) -> Result<Published> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = self
-            .runtime
-            .block_on(api.get(CONFIG_MAP))
+            .patiently(async || api.get(CONFIG_MAP).await)
             .map_err(|error| self.explain(&error, &format!("the ConfigMap {}/{CONFIG_MAP}", self.namespace)))?;
         let data = map.data.unwrap_or_default();
         let broken = |what: &str| {
@@ -205,21 +229,21 @@ impl Cluster {
     pub fn keys(&self) -> Result<Vec<SealingKey>> {
         let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = self
-            .runtime
-            .block_on(api.list(&ListParams::default()))
+            .patiently(async || api.list(&ListParams::default()).await)
             .map_err(|error| self.explain(&error, "the keys (sealingkeys.bulla.dev)"))?;
         Ok(list.items)
     }
 
     pub fn key(&self, name: &str) -> Result<SealingKey> {
         let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
-        self.runtime.block_on(api.get(name)).map_err(|error| self.explain(&error, &format!("the SealingKey {name}")))
+        self.patiently(async || api.get(name).await)
+            .map_err(|error| self.explain(&error, &format!("the SealingKey {name}")))
     }
 
     /// Creates a key. A name of random characters that is there already is ours: an answer was lost.
     pub fn create_key(&self, name: &str, random: bool, key: &SealingKey) -> Result<SealingKey> {
         let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
-        match self.runtime.block_on(api.create(&PostParams::default(), key)) {
+        match self.patiently(async || api.create(&PostParams::default(), key).await) {
             Ok(created) => Ok(created),
             Err(kube::Error::Api(status)) if status.code == 409 && random => self.key(name),
             Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -291,11 +315,11 @@ impl Cluster {
                 (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy/{path}", self.namespace))
             }
         };
-        let request = http::Request::post(uri)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| Failure::new(format!("can't ask the controller: {error}")))?;
-        self.runtime.block_on(client.request_text(request)).map_err(|error| match &error {
+        let request =
+            || http::Request::post(&uri).header(http::header::CONTENT_TYPE, "application/json").body(body.clone());
+        request().map_err(|error| Failure::new(format!("can't ask the controller: {error}")))?;
+        let ask = async || client.request_text(request().map_err(kube::Error::HttpError)?).await;
+        self.patiently(ask).map_err(|error| match &error {
             kube::Error::Api(status) if status.code == 404 || status.code == 503 => Failure::unavailable(format!(
                 "no controller answers for {} in namespace {} (HTTP {})",
                 self.context, self.namespace, status.code

@@ -42,6 +42,8 @@ pub struct World {
     pub dir: tempfile::TempDir,
     pub controller: Option<Program>,
     pub args: Vec<String>,
+    /// Where the controller serves HTTP.
+    pub http_addr: String,
     /// Logs of controllers that have ended.
     logs: Vec<String>,
     /// Plaintexts that nothing may show.
@@ -64,6 +66,7 @@ impl World {
             dir: tempfile::tempdir()?,
             controller: None,
             args: Vec::new(),
+            http_addr: "127.0.0.1:0".to_owned(),
             logs: Vec::new(),
             secrets: Vec::new(),
         };
@@ -118,7 +121,7 @@ impl World {
         let kubeconfig = self.cluster.service_account_kubeconfig(&self.system, "bulla", self.dir.path()).await?;
         let controller = Program::launch(binary("bulla-controller")?)
             .args(["--namespace", &self.system, "--watch-namespace", &self.app, "--log-level", "debug"])
-            .args(["--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+            .args(["--http-addr", &self.http_addr, "--metrics-addr", "127.0.0.1:0"])
             .args(&self.args)
             .env("KUBECONFIG", &kubeconfig)
             .spawn()?;
@@ -195,6 +198,11 @@ impl World {
             Ok(parse_recipients(text)?.into_iter().map(|listed| listed.recipient).collect())
         })
         .await
+    }
+
+    /// A plaintext that nothing may show.
+    pub fn guard(&mut self, value: &str) {
+        self.secrets.push(value.to_owned());
     }
 
     /// Seals for the preferred recipient.
