@@ -333,6 +333,44 @@ impl Node {
         })
     }
 
+    /// All values of a key: those that stand there, then those of merged mappings.
+    pub(super) fn all(&self, key: &str) -> Vec<&Self> {
+        let mut found = Vec::new();
+        self.each_entry(&mut |entry| {
+            if entry.key.scalar() == Some(key) {
+                found.push(&entry.value);
+            }
+        });
+        found
+    }
+
+    /// The first key, of the mapping or of one merged into it, with a tag that changes what it says.
+    pub(super) fn tagged_key(&self) -> Option<&Self> {
+        let mut found = None;
+        self.each_entry(&mut |entry| {
+            if matches!(entry.key.tag, Tag::Binary | Tag::Custom) {
+                found.get_or_insert(&entry.key);
+            }
+        });
+        found
+    }
+
+    /// Each entry of the mapping, then those of the mappings that are merged into it.
+    fn each_entry<'n>(&'n self, visit: &mut impl FnMut(&'n Entry)) {
+        match &self.kind {
+            NodeKind::Mapping { entries, .. } => {
+                entries.iter().for_each(&mut *visit);
+                for entry in entries.iter().filter(|entry| entry.key.is_merge_key()) {
+                    match &entry.value.kind {
+                        NodeKind::Sequence { items, .. } => items.iter().for_each(|item| item.each_entry(visit)),
+                        _ => entry.value.each_entry(visit),
+                    }
+                }
+            }
+            NodeKind::Sequence { .. } | NodeKind::Scalar { .. } => {}
+        }
+    }
+
     /// The entry of a key, as it stands there.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {
@@ -562,6 +600,8 @@ impl<'t> Builder<'t> {
         let tag = match event.tag() {
             None => Tag::None,
             Some(tag) => match tag.suffix_in_namespace("tag:yaml.org,2002:").as_deref() {
+                // Some readers decode these escapes, others don't.
+                Some(name) if name.contains('%') => Tag::Custom,
                 Some("str") => Tag::Str,
                 Some("binary") => Tag::Binary,
                 Some(name) => Tag::Core(name.into()),

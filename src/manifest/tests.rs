@@ -373,6 +373,69 @@ fn other_documents_may_be_anything() {
 }
 
 #[test]
+fn a_secret_to_kubectl_is_never_another_kind() {
+    use ManifestErrorKind as K;
+    // kubectl (apimachinery 0.37) reads a Secret out of each of these, or may.
+    let rest = "metadata: {name: a, namespace: b}\nstringData: {a: b}\n";
+    let cases: &[(&str, K)] = &[
+        ("apiVersion: v1\nkind: ConfigMap\nkind: Secret", K::DuplicateKey),
+        ("apiVersion: v1\nkind: ConfigMap\n\"k\\u0069nd\": Secret", K::DuplicateKey),
+        ("apiVersion: v1\nkind: ConfigMap\n<<: {kind: Secret}", K::DuplicateKey),
+        ("apiVersion: v2\nkind: Secret\n<<: [{apiVersion: v1}]", K::DuplicateKey),
+        ("apiVersion: v1\nkind: !!binary U2VjcmV0", K::Tag),
+        ("apiVersion: v1\nkind: !!b%69nary U2VjcmV0", K::Tag),
+        ("apiVersion: v1\nkind: !<tag:yaml.org,2002%3Abinary> U2VjcmV0", K::Tag),
+        ("apiVersion: v1\n!!binary a2luZA==: Secret", K::Tag),
+        ("apiVersion: v1\n? !!binary a2luZA==\n: Secret", K::Tag),
+        ("apiVersion: v1\n! \"<<\": {kind: Secret}", K::Tag),
+        ("apiVersion: v1\n<<: {!!binary a2luZA==: Secret}", K::Tag),
+        ("kind: Secret", K::BadValue),
+        ("apiVersion:\nkind: Secret", K::BadValue),
+        ("apiVersion: ''\nkind: Secret", K::BadValue),
+        ("apiVersion: /\nkind: Secret", K::BadValue),
+        ("apiVersion: /v1\nkind: Secret", K::BadValue),
+        ("apiVersion: v1\nkind: secret", K::BadValue),
+        ("apiVersion: v1\nkind: List\nitems: []\nitems: [{apiVersion: v1, kind: Secret}]", K::DuplicateKey),
+        ("apiVersion: v1\nkind: List\nitems: []\n!!binary aXRlbXM=: [{apiVersion: v1, kind: Secret}]", K::Tag),
+        ("apiVersion: v1\nkind: List\nitems: []\n<<: {items: [{apiVersion: v1, kind: Secret}]}", K::DuplicateKey),
+        ("apiVersion: v1\nkind: SecretList\nitems: [{kind: Secret}]", K::BadValue),
+        ("apiVersion: v1\nkind: ConfigMap\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("apiVersion: v1\nkind: ConfigMapList\nitems: [{a: b}, {apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("apiVersion: apps/v1\nkind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("kind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("kind: List\nitems: [{items: [{apiVersion: v1, kind: Secret}]}]", K::BadValue),
+    ];
+    for (text, kind) in cases {
+        let error = Stream::read(format!("x: y\n---\n{text}\n{rest}").as_bytes()).map(|_| ()).unwrap_err();
+        assert_eq!((error.kind, error.document), (*kind, Some(1)), "{text}: {error}");
+        assert!(error.line().is_some_and(|line| line > 2), "{text}");
+    }
+    let json = b"{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"kind\": \"Secret\"}";
+    assert_eq!(Stream::read(json).map(|_| ()).unwrap_err().kind, K::DuplicateKey);
+    for text in [
+        "apiVersion: v1\nkind: \"\\x53ecret\"",
+        "apiVersion: v1\nkind: !!str Secret",
+        "apiVersion: v1\n? kind\n: >-\n  Secret",
+        "apiVersion: v1\nx-k: &k Secret\nkind: *k",
+        "<<: [{apiVersion: v1, kind: Secret}, {apiVersion: v1}]",
+        "apiVersion: v1\nkind: ! Secret",
+    ] {
+        let read = Stream::read(format!("{text}\n{rest}").as_bytes());
+        assert!(read.is_err() || read.unwrap().object(0).unwrap().is_secret(), "{text}");
+    }
+    // What only looks like one passes.
+    for text in [
+        "apiVersion: example.com/v1\nkind: Secret",
+        "kind: ConfigMap\na: 1\na: 2",
+        "items: [{kind: Thing}, 1]",
+        "apiVersion: v1\nkind: ConfigMap\nitems: []",
+        "a: !Ref b\n? [x]\n: y",
+    ] {
+        assert!(Stream::read(text.as_bytes()).is_ok_and(|stream| !stream.object(0).unwrap().is_secret()), "{text}");
+    }
+}
+
+#[test]
 fn sealed_is_read_with_places() {
     let stream = stream(SEALED);
     let view = stream.object(0).unwrap().sealed().unwrap();
