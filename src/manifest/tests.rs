@@ -436,6 +436,54 @@ fn a_secret_to_kubectl_is_never_another_kind() {
 }
 
 #[test]
+fn what_readers_divide_differently_is_refused() {
+    use ManifestErrorKind as K;
+    let rest = "metadata: {name: a}\nstringData: {a: b}\n";
+    for end in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        for text in [
+            // To kubectl the comment, the plain text and the literal text end there.
+            format!("apiVersion: v1\n# note{end}kind: Secret\n{rest}"),
+            format!("apiVersion: v1\nkind: Secret{end}\n{rest}"),
+            format!("apiVersion: v1\n{end}kind: Secret\n{rest}"),
+            format!("{HEAD}stringData:\n  k: |\n    a{end}    b\n"),
+            format!("# \"{end}\"\n"),
+            format!("a: \"x\" # {end}\n"),
+            format!("# x\n---{end}\n{{\"apiVersion\":\"v1\",\"kind\":\"Secret\"}}\n"),
+        ] {
+            assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text:?}");
+        }
+        // In quotes they change the value, and nothing around it.
+        let text = format!("{HEAD}stringData:\n  k: \"a {end} b\"\n  l: 'x'\n");
+        let error = secret_error(&text);
+        assert_eq!((error.kind, error.line(), error.column()), (K::Ambiguous, Some(5), Some(9)), "{error}");
+        assert_eq!(stream(&format!("kind: A\nx: \"{end}\"\n---\n{HEAD}")).objects().len(), 2);
+    }
+    assert_eq!(value(&format!("{HEAD}stringData: {{k: \"a\\u2028b\\N\"}}"), "k"), "a\u{2028}b\u{85}");
+    for space in ['\u{a0}', '\u{3000}', '\u{2003}'] {
+        let text = format!("# x\n---{space}\n{{\"apiVersion\":\"v1\",\"kind\":\"Secret\"}}\n");
+        assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text:?}");
+        assert!(
+            Stream::read(format!("a: |\n  ---{space}\nb: x{space}---\n---  \r\n--- # x{space}\n").as_bytes()).is_ok()
+        );
+    }
+    for text in ["# x\n{apiVersion: v1, ?kind: Secret}", "[?a]", "{a: [?b: c]}"] {
+        assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text}");
+    }
+    assert!(Stream::read(b"?a: b\nc: [\"?d\", e?f]\n").is_ok());
+}
+
+#[test]
+fn a_merge_that_kubectl_lets_win_is_refused() {
+    for text in ["p: one\n  <<: {p: two}", "<<: {p: one, <<: {p: two}}", "p: one\n  <<: [{}, {p: two}]"] {
+        let error = secret_error(&format!("{HEAD}stringData:\n  {text}\n"));
+        assert_eq!((error.kind, error.line().is_some()), (ManifestErrorKind::Alias, true), "{text}");
+    }
+    for text in ["<<: {p: two}\n  p: one", "p: one\n  <<: {p: one, q: two}", "<<: [{p: one}, {p: two}]"] {
+        assert_eq!(value(&format!("{HEAD}stringData:\n  {text}\n"), "p"), "one", "{text}");
+    }
+}
+
+#[test]
 fn sealed_is_read_with_places() {
     let stream = stream(SEALED);
     let view = stream.object(0).unwrap().sealed().unwrap();
