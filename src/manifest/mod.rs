@@ -205,7 +205,7 @@ fn flatten(
     if let Some(items) = items.and_then(Node::items) {
         no_secret_among(items, api_version, kind)?;
     }
-    let says_version = version_node.is_some_and(|version| !version.is_null());
+    let says_version = version_node.is_some_and(|version| version.scalar().is_some() && version.not_text().is_none());
     if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("Secret"))
         && (kind, api_version) != (Some("Secret"), Some("v1"))
         && (!says_version || matches!(api_version, Some("" | "/" | "v1" | "/v1" | "V1")))
@@ -232,7 +232,7 @@ fn no_secret_among(items: &[Node], api_version: Option<&str>, kind: Option<&str>
                 (Some("v1"), Some("Secret")) | (Some(crate::resource::API_VERSION), Some(crate::resource::KIND))
             );
         };
-        flatten(item, api_version.zip(singular), &mut Vec::new(), &mut look)?;
+        flatten(item, singular.map(|kind| (api_version.unwrap_or_default(), kind)), &mut Vec::new(), &mut look)?;
         if found {
             return Err(ManifestError::new(
                 ManifestErrorKind::BadValue,

@@ -391,6 +391,8 @@ fn a_secret_to_kubectl_is_never_another_kind() {
         ("apiVersion: v1\n<<: {!!binary a2luZA==: Secret}", K::Tag),
         ("kind: Secret", K::BadValue),
         ("apiVersion:\nkind: Secret", K::BadValue),
+        ("apiVersion: 1\nkind: Secret", K::BadValue),
+        ("apiVersion: [v1]\nkind: Secret", K::BadValue),
         ("apiVersion: ''\nkind: Secret", K::BadValue),
         ("apiVersion: /\nkind: Secret", K::BadValue),
         ("apiVersion: /v1\nkind: Secret", K::BadValue),
@@ -403,6 +405,7 @@ fn a_secret_to_kubectl_is_never_another_kind() {
         ("apiVersion: v1\nkind: ConfigMapList\nitems: [{a: b}, {apiVersion: v1, kind: Secret}]", K::BadValue),
         ("apiVersion: apps/v1\nkind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
         ("kind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("kind: SecretList\nitems: [{stringData: {a: b}}]", K::BadValue),
         ("kind: List\nitems: [{items: [{apiVersion: v1, kind: Secret}]}]", K::BadValue),
     ];
     for (text, kind) in cases {
