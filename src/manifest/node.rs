@@ -520,7 +520,6 @@ pub(super) struct Parsed {
 
 pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
     let options = granit_parser::options! {
-        block_scalar_eof_without_line_feed: true,
         max_buffered_comment_events: 100_000,
         simple_key_max_lookahead: 4096,
         flow_nesting_limit: MAX_DEPTH,

@@ -165,7 +165,9 @@ fn secrets_are_read_as_kubectl_reads_them() {
     assert_eq!(value(&format!("{HEAD}stringData: {{k: b}}\ndata: {{k: YQ==}}"), "k"), "b");
     assert_eq!(value(&format!("{HEAD}data:\n  k: >-\n    aGVs\n    bG8=\n"), "k"), "hello");
     assert_eq!(value(&format!("{HEAD}data:\n  k: |\n    aGVs\n    bG8=\n"), "k"), "hello");
-    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |\n    x"), "k"), "x");
+    // kubectl ends the last line before it parses.
+    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |\n    x"), "k"), "x\n");
+    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |-\n    x"), "k"), "x");
     assert_eq!(value(&format!("{HEAD}stringData:\n  k: !!str 12\n"), "k"), "12");
     assert_eq!(value(&format!("{HEAD}stringData:\n  k: 2024-01-01\n"), "k"), "2024-01-01");
     assert_eq!(value(&format!("{HEAD}stringData: {{\"k\": \"\\ud83d\\ude00\"}}\n"), "k"), "\u{1f600}");
