@@ -565,6 +565,7 @@ impl Targets {
             }
             if let Some(same) = targets.iter_mut().find(|t| t.recipient == recipient) {
                 if same.name == name || name == fingerprint {
+                    same.by_policy |= by_policy && same.name == name;
                     continue;
                 }
                 if same.name == fingerprint {

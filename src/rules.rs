@@ -473,6 +473,16 @@ fn names_of_envelopes() {
 }
 
 #[test]
+fn a_recipient_that_the_policy_names_is_the_policys_whatever_else_names_it() {
+    let key = hybrid();
+    let (policy, comment) = (NameSource::Policy("prod".into()), NameSource::Comment("prod".into()));
+    for order in [[policy.clone(), comment.clone()], [comment, policy]] {
+        let targets = Targets::new(order.map(|source| (key.recipient().clone(), source)), false).expect("one");
+        assert!(targets.as_slice().len() == 1 && targets.as_slice()[0].by_policy);
+    }
+}
+
+#[test]
 fn key_files_are_read_and_their_errors_name_the_line() {
     let key = hybrid();
     let text = format!("# name: prod\r\n# created: 2026-11-20\n{}\n", key.recipient().as_str());
