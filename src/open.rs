@@ -384,6 +384,8 @@ fn inspect_map(
             if *id.get_or_insert_with(|| head.id.clone()) != head.id {
                 report(site(), ProblemKind::IdMismatch(head.id));
             }
+        } else if !head.is_base64() {
+            report(site(), TextError::Base64.into());
         }
     }
     // One data key for all items of the common map.

@@ -143,6 +143,17 @@ fn rule_2_a_reader_checks_its_own_line_and_a_writer_all() {
 }
 
 #[test]
+fn rule_2_every_line_of_a_used_map_matches_the_grammar() {
+    let (prod, recovery) = (hybrid(), hybrid());
+    let sealed = sealed_for(&[("a", "1")], &named(&[("prod", &prod), ("recovery", &recovery)]));
+    for end in ["!", " ", "A", "="] {
+        let mut damaged = sealed.clone();
+        damaged.spec.envelopes.get_mut("recovery").expect("there").push_str(end);
+        assert_eq!(class(&damaged, &prod), ErrorClass::Malformed, "{end:?}");
+    }
+}
+
+#[test]
 fn rule_2_the_first_identity_that_has_a_line_is_the_one_attempt() {
     let (one, two) = (hybrid(), hybrid());
     let mut sealed = sealed_for(&[("a", "1")], &named(&[("one", &one), ("two", &two)]));
