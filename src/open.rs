@@ -179,7 +179,7 @@ impl Problems {
         &self.0
     }
 
-    fn one(site: Site, kind: ProblemKind) -> Self {
+    pub(crate) fn one(site: Site, kind: ProblemKind) -> Self {
         Self(vec![Problem { site, kind }])
     }
 }
