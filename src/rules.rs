@@ -549,6 +549,16 @@ fn a_recipient_that_the_policy_names_is_the_policys_whatever_else_names_it() {
 }
 
 #[test]
+fn the_text_of_an_identity_never_moves_while_it_is_made() {
+    for identity in [hybrid(), classical()] {
+        let text = identity.expose();
+        let again: Identity = text.parse().expect("an identity");
+        assert_eq!(again.recipient(), identity.recipient());
+        assert!(text.len() >= 74 && (identity.kind() == RecipientKind::Classical || text.capacity() == 128));
+    }
+}
+
+#[test]
 fn key_files_are_read_and_their_errors_name_the_line() {
     let key = hybrid();
     let text = format!("# name: prod\r\n# created: 2026-11-20\n{}\n", key.recipient().as_str());
