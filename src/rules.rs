@@ -654,6 +654,9 @@ fn metadata_goes_where_it_works_and_comes_back() {
         ("argocd.argoproj.io/sync-wave".into(), "1".into()),
         ("bulla.dev/content".into(), "c".into()),
         (crate::metadata::LAST_APPLIED.into(), "{\"data\":{}}".into()),
+        ("kapp.k14s.io/original".into(), "{\"data\":{}}".into()),
+        ("objectset.rio.cattle.io/applied".into(), "H4sI".into()),
+        ("reconcile.external-secrets.io/data-hash".into(), "5d41".into()),
         ("note".into(), "x".into()),
     ]);
     let sealed = seal(&plain, Scope::Strict, &named(&[("prod", &key)])).expect("seals");
