@@ -345,14 +345,13 @@ impl<'s> Object<'s> {
     /// document.
     fn defect(&self) -> Option<ManifestError> {
         let node = self.node();
-        let aliased = node.first_alias().is_some();
-        self.stream.documents[self.document()]
-            .defects
-            .iter()
-            .find(|defect| {
-                aliased || defect.span.is_some_and(|at| node.span.start <= at.start && at.start <= node.span.end)
-            })
-            .cloned()
+        let defects = &self.stream.documents[self.document()].defects;
+        if node.first_alias().is_some() {
+            return defects.first().cloned();
+        }
+        let start = |defect: &ManifestError| defect.span.unwrap_or_default().start;
+        let first = defects.partition_point(|defect| start(defect) < node.span.start);
+        defects.get(first).filter(|defect| start(defect) <= node.span.end).cloned()
     }
 
     /// The error with its document; a text that begins like a template's is called one.

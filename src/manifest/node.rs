@@ -550,6 +550,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
                 for defect in &mut defects {
                     defect.document = Some(document);
                 }
+                defects.sort_by_key(|defect| defect.span);
                 documents.push(Document { root, defects, aliases: std::mem::take(&mut builder.aliases) });
                 builder.anchors.clear();
             }
@@ -700,8 +701,8 @@ impl<'t> Builder<'t> {
                     && matches!(style, Style::Single | Style::Double)
                 {
                     quoted.push(span.range());
-                    if let Some((at, character)) = self.text[span.range()].match_indices(BREAKS).next() {
-                        self.defects.push(line_break(character, span_at(self.text, span.start + at)));
+                    if let Some((_, character)) = self.text[span.range()].match_indices(BREAKS).next() {
+                        self.defects.push(line_break(character, span));
                     }
                 }
                 let mut strip = false;

@@ -460,7 +460,7 @@ fn what_readers_divide_differently_is_refused() {
         // In quotes they change the value, and nothing around it.
         let text = format!("{HEAD}stringData:\n  k: \"a {end} b\"\n  l: 'x'\n");
         let error = secret_error(&text);
-        assert_eq!((error.kind, error.line(), error.column()), (K::Ambiguous, Some(5), Some(9)), "{error}");
+        assert_eq!((error.kind, error.line(), error.column()), (K::Ambiguous, Some(5), Some(6)), "{error}");
         assert_eq!(stream(&format!("kind: A\nx: \"{end}\"\n---\n{HEAD}")).objects().len(), 2);
     }
     assert_eq!(value(&format!("{HEAD}stringData: {{k: \"a\\u2028b\\N\"}}"), "k"), "a\u{2028}b\u{85}");
@@ -475,6 +475,21 @@ fn what_readers_divide_differently_is_refused() {
         assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text}");
     }
     assert!(Stream::read(b"?a: b\nc: [\"?d\", e?f]\n").is_ok());
+}
+
+#[test]
+fn each_object_answers_for_its_own_defects() {
+    let (good, bad) = ("- {apiVersion: v1, kind: Secret}\n", "- {kind: X, a: 1, a: {b: c, b: d}, e: !f g}\n");
+    let own = "- {apiVersion: v1, kind: Secret, type: !x a, type: b}\n";
+    let text = format!("apiVersion: v1\nkind: List\nitems:\n{bad}{good}{own}{bad}{good}{own}");
+    let stream = stream(&text);
+    let errors: Vec<_> = stream
+        .objects()
+        .filter(Object::is_secret)
+        .map(|object| object.secret().err().map(|error| (error.line(), error.kind)))
+        .collect();
+    let first = |line| Some((Some(line), ManifestErrorKind::Tag));
+    assert_eq!(errors, [None, first(6), None, first(9)]);
 }
 
 #[test]
