@@ -140,6 +140,11 @@ impl<'a> EnvelopeHead<'a> {
         let fingerprint = fingerprint.parse().map_err(|_| TextError::Fingerprint)?;
         Ok(Self { id, fingerprint, encoded })
     }
+
+    /// Whether what follows is base64, which is all that a reader asks of another's line.
+    pub(crate) fn is_base64(&self) -> bool {
+        from_base64(self.encoded).is_some()
+    }
 }
 
 /// age-encrypts to one recipient; `None` when the operating system gave no randomness.

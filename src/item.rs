@@ -183,7 +183,10 @@ pub(crate) struct DataKey(Box<[u8; DATA_KEY_LEN]>);
 
 impl DataKey {
     fn new(bytes: &[u8; DATA_KEY_LEN]) -> Self {
-        Self(Box::new(*bytes))
+        // In its place from the beginning: a box made of a copy leaves the copy on the stack.
+        let mut key = Box::new([0; DATA_KEY_LEN]);
+        key.copy_from_slice(bytes);
+        Self(key)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; DATA_KEY_LEN] {

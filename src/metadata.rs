@@ -51,10 +51,23 @@ pub fn is_delivery(key: &str) -> bool {
     key != "helm.sh/chart" && DELIVERY.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Whether an annotation repeats an applied manifest, values included.
+/// Annotations in which other tools repeat a Secret, or tell a hash of its values, by which guesses can be tried: kapp,
+/// Rancher's wrangler, External Secrets.
+const REPEATS: [&str; 5] = [
+    "kapp.k14s.io/original",
+    "kapp.k14s.io/original-diff",
+    "kapp.k14s.io/original-diff-md5",
+    "objectset.rio.cattle.io/applied",
+    "reconcile.external-secrets.io/data-hash",
+];
+
+/// Whether an annotation repeats an applied manifest, values included, or a hash of them.
 #[must_use]
 pub fn is_last_applied(key: &str) -> bool {
-    key == LAST_APPLIED || key.ends_with("/last-applied-configuration") || key.ends_with("/last-applied")
+    REPEATS.contains(&key)
+        || key == LAST_APPLIED
+        || key.ends_with("/last-applied-configuration")
+        || key.ends_with("/last-applied")
 }
 
 /// Whether a template may not set this label or annotation on a Secret; the controller drops it.

@@ -179,7 +179,7 @@ impl Problems {
         &self.0
     }
 
-    fn one(site: Site, kind: ProblemKind) -> Self {
+    pub(crate) fn one(site: Site, kind: ProblemKind) -> Self {
         Self(vec![Problem { site, kind }])
     }
 }
@@ -397,6 +397,8 @@ fn inspect_map(
             if *id.get_or_insert_with(|| head.id.clone()) != head.id {
                 report(site(), ProblemKind::IdMismatch(head.id));
             }
+        } else if !head.is_base64() {
+            report(site(), TextError::Base64.into());
         }
     }
     // One data key for all items of the common map.

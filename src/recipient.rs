@@ -18,6 +18,7 @@ const HYBRID_RECIPIENT: &str = "age1pq";
 const HYBRID_IDENTITY: &str = "AGE-SECRET-KEY-PQ-";
 const CLASSICAL_RECIPIENT: &str = "age1";
 const CLASSICAL_IDENTITY: &str = "AGE-SECRET-KEY-";
+const IDENTITY_CAPACITY: usize = 128;
 
 /// Bech32 without its limit of 90 characters, as age uses it: a hybrid recipient has 1,959.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,7 +246,9 @@ fn decode_bech32(hrp: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(hybrid::PUBLIC_KEY_LEN));
     bytes.extend(checked.byte_iter());
-    let again = Zeroizing::new(bech32::encode_lower::<LongBech32>(Hrp::parse(hrp).ok()?, &bytes).ok()?);
+    // Never longer than the text: growing would leave parts of a private key behind.
+    let mut again = Zeroizing::new(String::with_capacity(text.len()));
+    bech32::encode_lower_to_fmt::<LongBech32, String>(&mut again, Hrp::parse(hrp).ok()?, &bytes).ok()?;
     again.eq_ignore_ascii_case(text).then_some(bytes)
 }
 
@@ -308,11 +311,13 @@ impl Identity {
         match &self.key {
             IdentityKey::Hybrid(key) => {
                 let seed = key.seed();
-                let text = Hrp::parse(HYBRID_IDENTITY)
-                    .ok()
-                    .and_then(|hrp| bech32::encode_upper::<LongBech32>(hrp, seed.as_slice()).ok());
+                // Large enough for its 77 characters: growing would leave parts of it behind.
+                let mut text = Zeroizing::new(String::with_capacity(IDENTITY_CAPACITY));
                 // The prefix is a constant and 32 bytes always fit, so there is always a text.
-                Zeroizing::new(text.unwrap_or_default())
+                if let Ok(hrp) = Hrp::parse(HYBRID_IDENTITY) {
+                    let _ = bech32::encode_upper_to_fmt::<LongBech32, String>(&mut text, hrp, seed.as_slice());
+                }
+                text
             }
             IdentityKey::Classical(key) => {
                 use secrecy::ExposeSecret as _;
@@ -565,6 +570,7 @@ impl Targets {
             }
             if let Some(same) = targets.iter_mut().find(|t| t.recipient == recipient) {
                 if same.name == name || name == fingerprint {
+                    same.by_policy |= by_policy && same.name == name;
                     continue;
                 }
                 if same.name == fingerprint {

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use crate::envelope::{Envelope, EnvelopeHead};
-use crate::open::{Identities, Inspected, OpenError, Problems, Strictness, UsedMap, inspect};
+use crate::limits::{MAX_OBJECT, MAX_RECIPIENTS};
+use crate::open::{
+    Identities, Inspected, OpenError, ProblemKind, Problems, Site, Strictness, UsedMap, inspect, object_size,
+};
 use crate::recipient::{Fingerprint, Identity, RandomnessError, Recipient, RecipientKind, Target, Targets};
 use crate::resource::{Envelopes, SealedSecret};
 use crate::seal::{SealError, seal_all};
@@ -148,7 +151,8 @@ pub enum RewrapError {
 /// Which lines have to be made so that every used map is wrapped for `targets`. Public text only: nothing is opened.
 ///
 /// # Errors
-/// [`RewrapError::Broken`], [`RewrapError::NewReader`], [`RewrapError::NotOne`].
+/// [`RewrapError::Broken`] (also when there would be too many recipients), [`RewrapError::NewReader`],
+/// [`RewrapError::NotOne`].
 pub fn needs(sealed: &SealedSecret, targets: &Targets, succession: Succession) -> Result<Vec<Need>, RewrapError> {
     let inspected = inspect(sealed, Strictness::Writer)?;
     if succession == Succession::ReplaceOpened && targets.as_slice().len() != 1 {
@@ -157,11 +161,17 @@ pub fn needs(sealed: &SealedSecret, targets: &Targets, succession: Succession) -
     let mut needs = Vec::new();
     for map in inspected.used_maps() {
         let lines = heads(&map);
+        let mut count = lines.len();
         for target in targets.as_slice() {
             if lines.iter().any(|(_, _, fingerprint)| *fingerprint == target.recipient.fingerprint()) {
                 continue;
             }
-            let named = lines.iter().find(|(name, ..)| target.by_policy && *name == target.name);
+            // A line that has the name and is for another of the recipients is that one's: it stays.
+            let named = lines.iter().find(|(name, _, fingerprint)| {
+                target.by_policy
+                    && *name == target.name
+                    && !targets.as_slice().iter().any(|other| other.recipient.fingerprint() == *fingerprint)
+            });
             let mut sources: Vec<_> =
                 lines.iter().map(|(name, text, _)| ((*name).to_owned(), (*text).to_owned())).collect();
             let replaces = match (named, succession) {
@@ -175,6 +185,13 @@ pub fn needs(sealed: &SealedSecret, targets: &Targets, succession: Succession) -
                     return Err(RewrapError::NewReader(target.name.clone()));
                 }
             };
+            if replaces.is_none() && succession != Succession::ReplaceOpened {
+                count += 1;
+            }
+            if count > MAX_RECIPIENTS {
+                let site = map.item.map_or(Site::Object, |key| Site::Item(key.to_owned()));
+                return Err(Problems::one(site, ProblemKind::TooManyRecipients(count)).into());
+            }
             needs.push(Need {
                 item: map.item.map(str::to_owned),
                 sources,
@@ -212,10 +229,18 @@ impl Need {
                 lines.push((name, envelope));
             }
         }
+        // Whichever line is opened: the data key is exposed by each that is of a compromised key, and by a classical one that
+        // a hybrid one replaces.
+        let exposed = lines.iter().any(|(name, line)| {
+            let replaced = self.replaces.as_deref() == Some(name.as_str());
+            let weaker =
+                (line.kind(), self.target.recipient.kind()) == (RecipientKind::Classical, RecipientKind::Hybrid);
+            compromised(line.fingerprint()) || (replaced && weaker)
+        });
         for identity in identities {
             let fingerprint = identity.recipient().fingerprint();
             if let Some((name, line)) = lines.iter().find(|(_, line)| line.fingerprint() == fingerprint) {
-                let made = rewrap(line, identity, &self.target.recipient, compromised(fingerprint))?;
+                let made = rewrap(line, identity, &self.target.recipient, exposed)?;
                 return Ok(self.change(name, made.to_string()));
             }
         }
@@ -300,5 +325,6 @@ pub fn reseal(
     let mut fresh = sealed.clone();
     fresh.spec.items = items;
     fresh.spec.envelopes = renamed;
-    Ok(fresh)
+    let size = object_size(&fresh);
+    if size > MAX_OBJECT { Err(SealError::TooLarge { size }.into()) } else { Ok(fresh) }
 }

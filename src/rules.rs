@@ -143,6 +143,17 @@ fn rule_2_a_reader_checks_its_own_line_and_a_writer_all() {
 }
 
 #[test]
+fn rule_2_every_line_of_a_used_map_matches_the_grammar() {
+    let (prod, recovery) = (hybrid(), hybrid());
+    let sealed = sealed_for(&[("a", "1")], &named(&[("prod", &prod), ("recovery", &recovery)]));
+    for end in ["!", " ", "A", "="] {
+        let mut damaged = sealed.clone();
+        damaged.spec.envelopes.get_mut("recovery").expect("there").push_str(end);
+        assert_eq!(class(&damaged, &prod), ErrorClass::Malformed, "{end:?}");
+    }
+}
+
+#[test]
 fn rule_2_the_first_identity_that_has_a_line_is_the_one_attempt() {
     let (one, two) = (hybrid(), hybrid());
     let mut sealed = sealed_for(&[("a", "1")], &named(&[("one", &one), ("two", &two)]));
@@ -363,6 +374,61 @@ fn rule_7_no_line_takes_the_place_of_another_reader() {
 }
 
 #[test]
+fn rule_7_a_key_that_got_another_name_in_the_policy_keeps_its_line() {
+    let (old, new) = (hybrid(), hybrid());
+    let sealed = sealed_for(&[("a", "1")], &named(&[("prod", &old)]));
+    // The old key stays, under another name, and the new one has its name.
+    for targets in [named(&[("prod", &new), ("dr", &old)]), named(&[("dr", &old), ("prod", &new)])] {
+        assert!(needs(&sealed, &targets, Succession::ByName { add: false }).is_err());
+        let mut after = sealed.clone();
+        for need in needs(&after, &targets, Succession::ByName { add: true }).expect("needs") {
+            apply(&mut after, &need.fulfil(&[&old], |_| false).expect("opens"));
+        }
+        assert!(open(&after, &[&old]).is_ok() && open(&after, &[&new]).is_ok());
+        assert!(inspect(&after, Strictness::Writer).is_ok());
+        assert_eq!(needs(&after, &targets, Succession::ByName { add: false }).expect("needs"), []);
+    }
+}
+
+#[test]
+fn rule_7_a_data_key_that_is_exposed_is_not_wrapped_anew_by_another_reader() {
+    let (old, new, recovery, weak) = (hybrid(), hybrid(), hybrid(), classical());
+    let sealed = sealed_for(&[("a", "1")], &named(&[("prod", &old), ("recovery", &recovery)]));
+    let targets = named(&[("prod", &new), ("recovery", &recovery)]);
+    let needed = needs(&sealed, &targets, Succession::ByName { add: false }).expect("needs");
+    let compromised = |fingerprint| fingerprint == old.recipient().fingerprint();
+    let refused = needed[0].fulfil(&[&recovery], compromised).map(|_| ());
+    assert_eq!(refused, Err(RewrapError::Refused(RewrapRefused::MustReseal)));
+    assert!(needed[0].fulfil(&[&recovery], |_| false).is_ok());
+    // The classical line of a mixed file, replaced by means of the hybrid one.
+    let mixed = [&weak, &recovery].into_iter().zip(["prod", "recovery"]);
+    let mixed = mixed.map(|(key, name)| (key.recipient().clone(), NameSource::Policy(name.into())));
+    let sealed = sealed_for(&[("a", "1")], &Targets::new(mixed, true).expect("insists"));
+    let needed = needs(&sealed, &targets, Succession::ByName { add: false }).expect("needs");
+    let refused = needed[0].fulfil(&[&recovery], |_| false).map(|_| ());
+    assert_eq!(refused, Err(RewrapError::Refused(RewrapRefused::MustReseal)));
+}
+
+#[test]
+fn rule_5_rewrapping_and_resealing_keep_the_limits() {
+    let keys: Vec<Identity> = (0..17).map(|_| classical()).collect();
+    let some = |keys: &[Identity]| {
+        Targets::new(keys.iter().map(|key| (key.recipient().clone(), NameSource::None)), false).expect("targets")
+    };
+    let sealed = sealed_for(&[("a", "1")], &some(&keys[..10]));
+    assert_eq!(needs(&sealed, &some(&keys[10..16]), Succession::ByName { add: true }).expect("16").len(), 6);
+    let error = needs(&sealed, &some(&keys[10..17]), Succession::ByName { add: true }).expect_err("17");
+    assert!(matches!(error, RewrapError::Broken(problems)
+        if problems.as_slice()[0].kind == ProblemKind::TooManyRecipients(17)));
+    // Just below the limit for one recipient, and so over it for sixteen.
+    let one = named(&[("prod", &keys[0])]);
+    let sealed = sealed_for(&[("a", &"x".repeat(1_064_000)), ("b", &"x".repeat(18_400))], &one);
+    assert!(object_size(&sealed) > MAX_OBJECT - 6_000, "{}", object_size(&sealed));
+    let error = reseal(&sealed, &[&keys[0]], &some(&keys[..16]), Succession::ByName { add: true }).expect_err("large");
+    assert!(matches!(error, RewrapError::Seal(SealError::TooLarge { .. })));
+}
+
+#[test]
 fn rule_7_sealing_afresh_changes_every_byte_and_keeps_every_reader() {
     let (old, new, recovery) = (hybrid(), hybrid(), hybrid());
     let sealed = sealed_for(&[("a", "1"), ("b", "2")], &labelled(&[("prod", &old), ("recovery", &recovery)]));
@@ -473,6 +539,26 @@ fn names_of_envelopes() {
 }
 
 #[test]
+fn a_recipient_that_the_policy_names_is_the_policys_whatever_else_names_it() {
+    let key = hybrid();
+    let (policy, comment) = (NameSource::Policy("prod".into()), NameSource::Comment("prod".into()));
+    for order in [[policy.clone(), comment.clone()], [comment, policy]] {
+        let targets = Targets::new(order.map(|source| (key.recipient().clone(), source)), false).expect("one");
+        assert!(targets.as_slice().len() == 1 && targets.as_slice()[0].by_policy);
+    }
+}
+
+#[test]
+fn the_text_of_an_identity_never_moves_while_it_is_made() {
+    for identity in [hybrid(), classical()] {
+        let text = identity.expose();
+        let again: Identity = text.parse().expect("an identity");
+        assert_eq!(again.recipient(), identity.recipient());
+        assert!(text.len() >= 74 && (identity.kind() == RecipientKind::Classical || text.capacity() == 128));
+    }
+}
+
+#[test]
 fn key_files_are_read_and_their_errors_name_the_line() {
     let key = hybrid();
     let text = format!("# name: prod\r\n# created: 2026-11-20\n{}\n", key.recipient().as_str());
@@ -568,6 +654,9 @@ fn metadata_goes_where_it_works_and_comes_back() {
         ("argocd.argoproj.io/sync-wave".into(), "1".into()),
         ("bulla.dev/content".into(), "c".into()),
         (crate::metadata::LAST_APPLIED.into(), "{\"data\":{}}".into()),
+        ("kapp.k14s.io/original".into(), "{\"data\":{}}".into()),
+        ("objectset.rio.cattle.io/applied".into(), "H4sI".into()),
+        ("reconcile.external-secrets.io/data-hash".into(), "5d41".into()),
         ("note".into(), "x".into()),
     ]);
     let sealed = seal(&plain, Scope::Strict, &named(&[("prod", &key)])).expect("seals");

@@ -71,7 +71,8 @@ impl Stream {
         for (index, document) in documents.iter().enumerate() {
             flatten(&document.root, None, &mut Vec::new(), &mut |path, api_version, kind| {
                 objects.push(Found { document: index, path: path.to_vec(), api_version, kind });
-            });
+            })
+            .map_err(|error| error.in_document(index))?;
         }
         Ok(Self { source, documents, comments, objects })
     }
@@ -146,35 +147,102 @@ fn list_of(api_version: Option<&str>, kind: Option<&str>) -> Option<Option<&'sta
     }
 }
 
+/// Takes path, `apiVersion` and `kind` of an object.
+type Emit<'e> = dyn FnMut(&[usize], Option<String>, Option<String>) + 'e;
+
+/// The value of a key that decides what an object is. Of several, kubectl takes the last and also one that is merged after
+/// it; others take the first, or none: whoever guessed wrong would take a Secret for something else and let it pass.
+fn decisive<'n>(node: &'n Node, key: &str) -> Result<Option<&'n Node>, ManifestError> {
+    let found = node.all(key);
+    let Some((first, others)) = found.split_first() else { return Ok(None) };
+    if let Some(other) = others.iter().find(|other| !other.same(first)) {
+        return Err(ManifestError::new(ManifestErrorKind::DuplicateKey, format!("the key \"{key}\" is there twice"))
+            .at(other.alias.unwrap_or(other.span))
+            .help("keep one of them; tools differ in which one they take"));
+    }
+    if matches!(first.tag, Tag::Binary | Tag::Custom) {
+        return Err(ManifestError::new(ManifestErrorKind::Tag, format!("{key} has a tag"))
+            .at(first.span)
+            .help("remove the tag: some readers decode what it stands on"));
+    }
+    Ok(Some(first))
+}
+
 fn flatten(
     node: &Node,
     inherited: Option<(&str, &str)>,
     path: &mut Vec<usize>,
-    emit: &mut impl FnMut(&[usize], Option<String>, Option<String>),
-) {
+    emit: &mut Emit<'_>,
+) -> Result<(), ManifestError> {
     if node.entries().is_none() {
-        return;
+        return Ok(());
     }
-    let word = |key: &str| node.get(key).and_then(Node::scalar);
-    let (mut api_version, mut kind) = (word("apiVersion"), word("kind"));
+    if let Some(key) = node.tagged_key() {
+        return Err(ManifestError::new(ManifestErrorKind::Tag, "a key of an object has a tag")
+            .at(key.span)
+            .help("remove the tag: some readers decode what it stands on"));
+    }
+    let (version_node, kind_node) = (decisive(node, "apiVersion")?, decisive(node, "kind")?);
+    let (mut api_version, mut kind) = (version_node.and_then(Node::scalar), kind_node.and_then(Node::scalar));
     if let Some((list_version, list_kind)) = inherited
         && kind.is_none()
     {
         api_version = api_version.or(Some(list_version));
         kind = Some(list_kind);
     }
+    let items = decisive(node, "items")?;
     if let Some(of) = list_of(api_version, kind)
-        && let Some(items) = node.get("items")
+        && let Some(items) = items
         && (items.items().is_some() || items.is_null())
     {
         for (index, item) in items.items().unwrap_or_default().iter().enumerate() {
             path.push(index);
-            flatten(item, api_version.zip(of), path, emit);
+            flatten(item, api_version.zip(of), path, emit)?;
             path.pop();
         }
-        return;
+        return Ok(());
+    }
+    if let Some(items) = items.and_then(Node::items) {
+        no_secret_among(items, api_version, kind)?;
+    }
+    let says_version = version_node.is_some_and(|version| version.scalar().is_some() && version.not_text().is_none());
+    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("Secret"))
+        && (kind, api_version) != (Some("Secret"), Some("v1"))
+        && (!says_version || matches!(api_version, Some("" | "/" | "v1" | "/v1" | "V1")))
+    {
+        return Err(ManifestError::new(
+            ManifestErrorKind::BadValue,
+            "this looks like a Secret, and its apiVersion and kind are not \"v1\" and \"Secret\"",
+        )
+        .at(kind_node.unwrap_or(node).span)
+        .help("write apiVersion: v1 and kind: Secret"));
     }
     emit(path, api_version.map(str::to_owned), kind.map(str::to_owned));
+    Ok(())
+}
+
+/// kubectl takes any object that has `items` for a List, whatever its kind, and applies what is in it.
+fn no_secret_among(items: &[Node], api_version: Option<&str>, kind: Option<&str>) -> Result<(), ManifestError> {
+    let singular = kind.map(|kind| kind.strip_suffix("List").unwrap_or(kind));
+    for item in items {
+        let mut found = false;
+        let mut look = |_: &[usize], version: Option<String>, kind: Option<String>| {
+            found |= matches!(
+                (version.as_deref(), kind.as_deref()),
+                (Some("v1"), Some("Secret")) | (Some(crate::resource::API_VERSION), Some(crate::resource::KIND))
+            );
+        };
+        flatten(item, singular.map(|kind| (api_version.unwrap_or_default(), kind)), &mut Vec::new(), &mut look)?;
+        if found {
+            return Err(ManifestError::new(
+                ManifestErrorKind::BadValue,
+                "there is a Secret among the items of an object that is no List; kubectl would apply it",
+            )
+            .at(item.span)
+            .help("write apiVersion: v1 and kind: List, or give the Secret a document of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// An object of a stream.
@@ -277,14 +345,13 @@ impl<'s> Object<'s> {
     /// document.
     fn defect(&self) -> Option<ManifestError> {
         let node = self.node();
-        let aliased = node.first_alias().is_some();
-        self.stream.documents[self.document()]
-            .defects
-            .iter()
-            .find(|defect| {
-                aliased || defect.span.is_some_and(|at| node.span.start <= at.start && at.start <= node.span.end)
-            })
-            .cloned()
+        let defects = &self.stream.documents[self.document()].defects;
+        if node.first_alias().is_some() {
+            return defects.first().cloned();
+        }
+        let start = |defect: &ManifestError| defect.span.unwrap_or_default().start;
+        let first = defects.partition_point(|defect| start(defect) < node.span.start);
+        defects.get(first).filter(|defect| start(defect) <= node.span.end).cloned()
     }
 
     /// The error with its document; a text that begins like a template's is called one.

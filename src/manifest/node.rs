@@ -12,6 +12,7 @@ use granit_parser::{Event, Parser, ScalarStyle, StrInput, StructureStyle};
 use zeroize::Zeroizing;
 
 use super::error::{ManifestError, ManifestErrorKind, Span};
+use super::source::span_at;
 
 /// Levels of nesting that are read at most.
 pub const MAX_DEPTH: usize = 64;
@@ -333,6 +334,44 @@ impl Node {
         })
     }
 
+    /// All values of a key: those that stand there, then those of merged mappings.
+    pub(super) fn all(&self, key: &str) -> Vec<&Self> {
+        let mut found = Vec::new();
+        self.each_entry(&mut |entry| {
+            if entry.key.scalar() == Some(key) {
+                found.push(&entry.value);
+            }
+        });
+        found
+    }
+
+    /// The first key, of the mapping or of one merged into it, with a tag that changes what it says.
+    pub(super) fn tagged_key(&self) -> Option<&Self> {
+        let mut found = None;
+        self.each_entry(&mut |entry| {
+            if matches!(entry.key.tag, Tag::Binary | Tag::Custom) {
+                found.get_or_insert(&entry.key);
+            }
+        });
+        found
+    }
+
+    /// Each entry of the mapping, then those of the mappings that are merged into it.
+    fn each_entry<'n>(&'n self, visit: &mut impl FnMut(&'n Entry)) {
+        match &self.kind {
+            NodeKind::Mapping { entries, .. } => {
+                entries.iter().for_each(&mut *visit);
+                for entry in entries.iter().filter(|entry| entry.key.is_merge_key()) {
+                    match &entry.value.kind {
+                        NodeKind::Sequence { items, .. } => items.iter().for_each(|item| item.each_entry(visit)),
+                        _ => entry.value.each_entry(visit),
+                    }
+                }
+            }
+            NodeKind::Sequence { .. } | NodeKind::Scalar { .. } => {}
+        }
+    }
+
     /// The entry of a key, as it stands there.
     #[must_use]
     pub fn entry(&self, key: &str) -> Option<&Entry> {
@@ -354,19 +393,38 @@ impl Node {
             .collect();
         if members.len() < entries.len() {
             let mut known: HashSet<&str> = members.iter().filter_map(|member| member.key.scalar()).collect();
-            for entry in entries.iter().filter(|entry| entry.key.is_merge_key()) {
+            let mut before: HashMap<&str, &Self> = HashMap::new();
+            for entry in entries {
+                if !entry.key.is_merge_key() {
+                    before.extend(entry.key.scalar().map(|key| (key, &entry.value)));
+                    continue;
+                }
                 let sources = match &entry.value.kind {
                     NodeKind::Sequence { items, .. } => items.iter().collect(),
                     _ => vec![&entry.value],
                 };
                 for source in sources {
-                    let merged = source.members().map_err(|_| {
-                        ManifestError::new(ManifestErrorKind::WrongType, "only mappings can be merged with <<")
-                            .at(entry.value.alias.unwrap_or(entry.value.span))
+                    let merged = source.members().map_err(|error| match error.kind {
+                        ManifestErrorKind::WrongType => {
+                            ManifestError::new(ManifestErrorKind::WrongType, "only mappings can be merged with <<")
+                                .at(entry.value.alias.unwrap_or(entry.value.span))
+                        }
+                        _ => error,
                     })?;
                     for member in merged {
-                        if member.key.scalar().is_none_or(|key| known.insert(key)) {
+                        let Some(key) = member.key.scalar() else {
                             members.push(member);
+                            continue;
+                        };
+                        if known.insert(key) {
+                            members.push(member);
+                        } else if before.get(key).is_some_and(|there| !there.same(member.value)) {
+                            return Err(ManifestError::new(
+                                ManifestErrorKind::Alias,
+                                "what is merged here has a key that stands above it: kubectl takes the one merged",
+                            )
+                            .at(entry.key.span)
+                            .help("write << before the keys that override it"));
                         }
                     }
                 }
@@ -462,7 +520,6 @@ pub(super) struct Parsed {
 
 pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
     let options = granit_parser::options! {
-        block_scalar_eof_without_line_feed: true,
         max_buffered_comment_events: 100_000,
         simple_key_max_lookahead: 4096,
         flow_nesting_limit: MAX_DEPTH,
@@ -479,7 +536,9 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
         nodes: 0,
         alias_nodes: 0,
         alias_bytes: 0,
+        breaks: text.contains(BREAKS).then(Vec::new),
     };
+    separators(text)?;
     let mut documents = Vec::new();
     loop {
         let document = documents.len();
@@ -491,13 +550,58 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ManifestError> {
                 for defect in &mut defects {
                     defect.document = Some(document);
                 }
+                defects.sort_by_key(|defect| defect.span);
                 documents.push(Document { root, defects, aliases: std::mem::take(&mut builder.aliases) });
                 builder.anchors.clear();
             }
             Some(_) => {}
         }
     }
+    if let Some(quoted) = &builder.breaks {
+        for (at, character) in text.match_indices(BREAKS) {
+            let before = quoted.partition_point(|range| range.start <= at);
+            if !before.checked_sub(1).is_some_and(|index| quoted[index].contains(&at)) {
+                return Err(line_break(character, span_at(text, at)));
+            }
+        }
+    }
     Ok(Parsed { documents, comments: builder.comments })
+}
+
+/// Characters that end a line in YAML 1.1 and not in YAML 1.2: kubectl and others see a comment or a text end there, and
+/// what follows begin a key.
+const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
+fn line_break(character: &str, at: Span) -> ManifestError {
+    let code = character.chars().next().map_or(0, u32::from);
+    ManifestError::new(
+        ManifestErrorKind::Ambiguous,
+        format!("the character U+{code:04X} ends a line for some readers and for others not"),
+    )
+    .at(at)
+    .help(format!("remove it, or write it as \\u{code:04x} in double quotes"))
+}
+
+/// kubectl divides documents before it reads YAML: at each line of `---` and white space of any kind.
+fn separators(text: &str) -> Result<(), ManifestError> {
+    let mut from = 0;
+    while let Some(found) = text[from..].find("---") {
+        let at = from + found;
+        from = at + 3;
+        if at > 0 && text.as_bytes()[at - 1] != b'\n' {
+            continue;
+        }
+        let rest = text[from..].split('\n').next().unwrap_or_default();
+        if rest.trim().is_empty() && rest.contains(|c| !matches!(c, ' ' | '\t' | '\r')) {
+            return Err(ManifestError::new(
+                ManifestErrorKind::Ambiguous,
+                "after --- there is white space that ends a document for kubectl and for others not",
+            )
+            .at(span_at(text, at))
+            .help("write --- and nothing else"));
+        }
+    }
+    Ok(())
 }
 
 struct Builder<'t> {
@@ -511,6 +615,8 @@ struct Builder<'t> {
     nodes: usize,
     alias_nodes: usize,
     alias_bytes: usize,
+    /// Where scalars in quotes are, when there are [`BREAKS`] in the text.
+    breaks: Option<Vec<Range<usize>>>,
 }
 
 impl<'t> Builder<'t> {
@@ -562,6 +668,8 @@ impl<'t> Builder<'t> {
         let tag = match event.tag() {
             None => Tag::None,
             Some(tag) => match tag.suffix_in_namespace("tag:yaml.org,2002:").as_deref() {
+                // Some readers decode these escapes, others don't.
+                Some(name) if name.contains('%') => Tag::Custom,
                 Some("str") => Tag::Str,
                 Some("binary") => Tag::Binary,
                 Some(name) => Tag::Core(name.into()),
@@ -589,6 +697,14 @@ impl<'t> Builder<'t> {
                     ScalarStyle::Literal => Style::Literal,
                     ScalarStyle::Folded => Style::Folded,
                 };
+                if let Some(quoted) = &mut self.breaks
+                    && matches!(style, Style::Single | Style::Double)
+                {
+                    quoted.push(span.range());
+                    if let Some((_, character)) = self.text[span.range()].match_indices(BREAKS).next() {
+                        self.defects.push(line_break(character, span));
+                    }
+                }
                 let mut strip = false;
                 if matches!(style, Style::Literal | Style::Folded) {
                     strip = self.block_scalar(&mut node.span, at.before);
@@ -604,7 +720,9 @@ impl<'t> Builder<'t> {
                         node.span.end = self.collection_end(flow, at.span, items.last().map(|item| item.end()), span);
                         break;
                     }
-                    items.push(self.node(event, at, depth + 1)?);
+                    let item = self.node(event, at, depth + 1)?;
+                    question(flow, &item)?;
+                    items.push(item);
                 }
                 node.kind = NodeKind::Sequence { items, flow };
             }
@@ -618,7 +736,9 @@ impl<'t> Builder<'t> {
                         node.span.end = self.collection_end(flow, at.span, last, span);
                         break;
                     }
-                    entries.push(self.entry(event, at, depth + 1)?);
+                    let entry = self.entry(event, at, depth + 1)?;
+                    question(flow, &entry.key)?;
+                    entries.push(entry);
                 }
                 self.duplicates(&entries);
                 node.kind = NodeKind::Mapping { entries, flow };
@@ -739,6 +859,23 @@ impl<'t> Builder<'t> {
                 report(&entry.key, name);
             }
         }
+    }
+}
+
+/// Within brackets `?kind: Secret` has the key `kind` for a YAML 1.1 reader, and `?kind` for others.
+fn question(flow: bool, node: &Node) -> Result<(), ManifestError> {
+    match &node.kind {
+        NodeKind::Scalar { value, style: Style::Plain, .. }
+            if flow && node.alias.is_none() && value.starts_with('?') =>
+        {
+            Err(ManifestError::new(
+                ManifestErrorKind::Ambiguous,
+                "a question mark begins this text, and for some readers it marks a key",
+            )
+            .at(node.span)
+            .help("quote it"))
+        }
+        _ => Ok(()),
     }
 }
 

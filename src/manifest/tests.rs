@@ -165,7 +165,9 @@ fn secrets_are_read_as_kubectl_reads_them() {
     assert_eq!(value(&format!("{HEAD}stringData: {{k: b}}\ndata: {{k: YQ==}}"), "k"), "b");
     assert_eq!(value(&format!("{HEAD}data:\n  k: >-\n    aGVs\n    bG8=\n"), "k"), "hello");
     assert_eq!(value(&format!("{HEAD}data:\n  k: |\n    aGVs\n    bG8=\n"), "k"), "hello");
-    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |\n    x"), "k"), "x");
+    // kubectl ends the last line before it parses.
+    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |\n    x"), "k"), "x\n");
+    assert_eq!(value(&format!("{HEAD}stringData:\n  k: |-\n    x"), "k"), "x");
     assert_eq!(value(&format!("{HEAD}stringData:\n  k: !!str 12\n"), "k"), "12");
     assert_eq!(value(&format!("{HEAD}stringData:\n  k: 2024-01-01\n"), "k"), "2024-01-01");
     assert_eq!(value(&format!("{HEAD}stringData: {{\"k\": \"\\ud83d\\ude00\"}}\n"), "k"), "\u{1f600}");
@@ -370,6 +372,135 @@ fn other_documents_may_be_anything() {
     assert_eq!(Stream::read(b"{\"a\": 1} x").unwrap_err().kind, ManifestErrorKind::Syntax);
     let directive = "%YAML 1.1\n---\nkind: A\n...\n# x\n%YAML 1.2\n---\nkind: B\n";
     assert_eq!(Stream::read(directive.as_bytes()).unwrap().objects().len(), 2);
+}
+
+#[test]
+fn a_secret_to_kubectl_is_never_another_kind() {
+    use ManifestErrorKind as K;
+    // kubectl (apimachinery 0.37) reads a Secret out of each of these, or may.
+    let rest = "metadata: {name: a, namespace: b}\nstringData: {a: b}\n";
+    let cases: &[(&str, K)] = &[
+        ("apiVersion: v1\nkind: ConfigMap\nkind: Secret", K::DuplicateKey),
+        ("apiVersion: v1\nkind: ConfigMap\n\"k\\u0069nd\": Secret", K::DuplicateKey),
+        ("apiVersion: v1\nkind: ConfigMap\n<<: {kind: Secret}", K::DuplicateKey),
+        ("apiVersion: v2\nkind: Secret\n<<: [{apiVersion: v1}]", K::DuplicateKey),
+        ("apiVersion: v1\nkind: !!binary U2VjcmV0", K::Tag),
+        ("apiVersion: v1\nkind: !!b%69nary U2VjcmV0", K::Tag),
+        ("apiVersion: v1\nkind: !<tag:yaml.org,2002%3Abinary> U2VjcmV0", K::Tag),
+        ("apiVersion: v1\n!!binary a2luZA==: Secret", K::Tag),
+        ("apiVersion: v1\n? !!binary a2luZA==\n: Secret", K::Tag),
+        ("apiVersion: v1\n! \"<<\": {kind: Secret}", K::Tag),
+        ("apiVersion: v1\n<<: {!!binary a2luZA==: Secret}", K::Tag),
+        ("kind: Secret", K::BadValue),
+        ("apiVersion:\nkind: Secret", K::BadValue),
+        ("apiVersion: 1\nkind: Secret", K::BadValue),
+        ("apiVersion: [v1]\nkind: Secret", K::BadValue),
+        ("apiVersion: ''\nkind: Secret", K::BadValue),
+        ("apiVersion: /\nkind: Secret", K::BadValue),
+        ("apiVersion: /v1\nkind: Secret", K::BadValue),
+        ("apiVersion: v1\nkind: secret", K::BadValue),
+        ("apiVersion: v1\nkind: List\nitems: []\nitems: [{apiVersion: v1, kind: Secret}]", K::DuplicateKey),
+        ("apiVersion: v1\nkind: List\nitems: []\n!!binary aXRlbXM=: [{apiVersion: v1, kind: Secret}]", K::Tag),
+        ("apiVersion: v1\nkind: List\nitems: []\n<<: {items: [{apiVersion: v1, kind: Secret}]}", K::DuplicateKey),
+        ("apiVersion: v1\nkind: SecretList\nitems: [{kind: Secret}]", K::BadValue),
+        ("apiVersion: v1\nkind: ConfigMap\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("apiVersion: v1\nkind: ConfigMapList\nitems: [{a: b}, {apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("apiVersion: apps/v1\nkind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("kind: List\nitems: [{apiVersion: v1, kind: Secret}]", K::BadValue),
+        ("kind: SecretList\nitems: [{stringData: {a: b}}]", K::BadValue),
+        ("kind: List\nitems: [{items: [{apiVersion: v1, kind: Secret}]}]", K::BadValue),
+    ];
+    for (text, kind) in cases {
+        let error = Stream::read(format!("x: y\n---\n{text}\n{rest}").as_bytes()).map(|_| ()).unwrap_err();
+        assert_eq!((error.kind, error.document), (*kind, Some(1)), "{text}: {error}");
+        assert!(error.line().is_some_and(|line| line > 2), "{text}");
+    }
+    let json = b"{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"kind\": \"Secret\"}";
+    assert_eq!(Stream::read(json).map(|_| ()).unwrap_err().kind, K::DuplicateKey);
+    for text in [
+        "apiVersion: v1\nkind: \"\\x53ecret\"",
+        "apiVersion: v1\nkind: !!str Secret",
+        "apiVersion: v1\n? kind\n: >-\n  Secret",
+        "apiVersion: v1\nx-k: &k Secret\nkind: *k",
+        "<<: [{apiVersion: v1, kind: Secret}, {apiVersion: v1}]",
+        "apiVersion: v1\nkind: ! Secret",
+    ] {
+        let read = Stream::read(format!("{text}\n{rest}").as_bytes());
+        assert!(read.is_err() || read.unwrap().object(0).unwrap().is_secret(), "{text}");
+    }
+    // What only looks like one passes.
+    for text in [
+        "apiVersion: example.com/v1\nkind: Secret",
+        "kind: ConfigMap\na: 1\na: 2",
+        "items: [{kind: Thing}, 1]",
+        "apiVersion: v1\nkind: ConfigMap\nitems: []",
+        "a: !Ref b\n? [x]\n: y",
+    ] {
+        assert!(Stream::read(text.as_bytes()).is_ok_and(|stream| !stream.object(0).unwrap().is_secret()), "{text}");
+    }
+}
+
+#[test]
+fn what_readers_divide_differently_is_refused() {
+    use ManifestErrorKind as K;
+    let rest = "metadata: {name: a}\nstringData: {a: b}\n";
+    for end in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        for text in [
+            // To kubectl the comment, the plain text and the literal text end there.
+            format!("apiVersion: v1\n# note{end}kind: Secret\n{rest}"),
+            format!("apiVersion: v1\nkind: Secret{end}\n{rest}"),
+            format!("apiVersion: v1\n{end}kind: Secret\n{rest}"),
+            format!("{HEAD}stringData:\n  k: |\n    a{end}    b\n"),
+            format!("# \"{end}\"\n"),
+            format!("a: \"x\" # {end}\n"),
+            format!("# x\n---{end}\n{{\"apiVersion\":\"v1\",\"kind\":\"Secret\"}}\n"),
+        ] {
+            assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text:?}");
+        }
+        // In quotes they change the value, and nothing around it.
+        let text = format!("{HEAD}stringData:\n  k: \"a {end} b\"\n  l: 'x'\n");
+        let error = secret_error(&text);
+        assert_eq!((error.kind, error.line(), error.column()), (K::Ambiguous, Some(5), Some(6)), "{error}");
+        assert_eq!(stream(&format!("kind: A\nx: \"{end}\"\n---\n{HEAD}")).objects().len(), 2);
+    }
+    assert_eq!(value(&format!("{HEAD}stringData: {{k: \"a\\u2028b\\N\"}}"), "k"), "a\u{2028}b\u{85}");
+    for space in ['\u{a0}', '\u{3000}', '\u{2003}'] {
+        let text = format!("# x\n---{space}\n{{\"apiVersion\":\"v1\",\"kind\":\"Secret\"}}\n");
+        assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text:?}");
+        assert!(
+            Stream::read(format!("a: |\n  ---{space}\nb: x{space}---\n---  \r\n--- # x{space}\n").as_bytes()).is_ok()
+        );
+    }
+    for text in ["# x\n{apiVersion: v1, ?kind: Secret}", "[?a]", "{a: [?b: c]}"] {
+        assert_eq!(Stream::read(text.as_bytes()).map(|_| ()).unwrap_err().kind, K::Ambiguous, "{text}");
+    }
+    assert!(Stream::read(b"?a: b\nc: [\"?d\", e?f]\n").is_ok());
+}
+
+#[test]
+fn each_object_answers_for_its_own_defects() {
+    let (good, bad) = ("- {apiVersion: v1, kind: Secret}\n", "- {kind: X, a: 1, a: {b: c, b: d}, e: !f g}\n");
+    let own = "- {apiVersion: v1, kind: Secret, type: !x a, type: b}\n";
+    let text = format!("apiVersion: v1\nkind: List\nitems:\n{bad}{good}{own}{bad}{good}{own}");
+    let stream = stream(&text);
+    let errors: Vec<_> = stream
+        .objects()
+        .filter(Object::is_secret)
+        .map(|object| object.secret().err().map(|error| (error.line(), error.kind)))
+        .collect();
+    let first = |line| Some((Some(line), ManifestErrorKind::Tag));
+    assert_eq!(errors, [None, first(6), None, first(9)]);
+}
+
+#[test]
+fn a_merge_that_kubectl_lets_win_is_refused() {
+    for text in ["p: one\n  <<: {p: two}", "<<: {p: one, <<: {p: two}}", "p: one\n  <<: [{}, {p: two}]"] {
+        let error = secret_error(&format!("{HEAD}stringData:\n  {text}\n"));
+        assert_eq!((error.kind, error.line().is_some()), (ManifestErrorKind::Alias, true), "{text}");
+    }
+    for text in ["<<: {p: two}\n  p: one", "p: one\n  <<: {p: one, q: two}", "<<: [{p: one}, {p: two}]"] {
+        assert_eq!(value(&format!("{HEAD}stringData:\n  {text}\n"), "p"), "one", "{text}");
+    }
 }
 
 #[test]
