@@ -206,10 +206,10 @@ fn flatten(
         no_secret_among(items, api_version, kind)?;
     }
     let says_version = version_node.is_some_and(|version| version.scalar().is_some() && version.not_text().is_none());
-    if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("Secret"))
-        && (kind, api_version) != (Some("Secret"), Some("v1"))
-        && (!says_version || matches!(api_version, Some("" | "/" | "v1" | "/v1" | "V1")))
-    {
+    // A group of its own makes it somebody else's kind.
+    let grouped = says_version && api_version.is_some_and(|version| version.contains('/') && !version.starts_with('/'));
+    let exact = (kind, api_version) == (Some("Secret"), Some("v1"));
+    if !grouped && !exact && looks_like_secret(node, kind) {
         return Err(ManifestError::new(
             ManifestErrorKind::BadValue,
             "this looks like a Secret, and its apiVersion and kind are not \"v1\" and \"Secret\"",
@@ -219,6 +219,24 @@ fn flatten(
     }
     emit(path, api_version.map(str::to_owned), kind.map(str::to_owned));
     Ok(())
+}
+
+/// Whether somebody who wrote this meant a Secret: the kind in another case, or under a key in another case, or no kind and
+/// the fields that only a Secret has.
+fn looks_like_secret(node: &Node, kind: Option<&str>) -> bool {
+    let is_secret = |text: &str| text.eq_ignore_ascii_case("Secret");
+    let has = |key: &str| node.get(key).is_some();
+    match kind {
+        Some(kind) => is_secret(kind),
+        None => {
+            has("stringData")
+                || (has("metadata") && has("data") && has("type"))
+                || node.entries().unwrap_or_default().iter().any(|entry| {
+                    entry.key.scalar().is_some_and(|key| key.eq_ignore_ascii_case("kind"))
+                        && entry.value.scalar().is_some_and(is_secret)
+                })
+        }
+    }
 }
 
 /// kubectl takes any object that has `items` for a List, whatever its kind, and applies what is in it.

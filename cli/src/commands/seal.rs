@@ -126,16 +126,9 @@ impl<'a> Run<'a> {
     /// Seals all Secrets of a text. Nothing that is not a Secret is sealed, and nothing that could be one passes.
     fn seal_text(&self, file: &str, bytes: &[u8]) -> Result<SealedText> {
         let stream = parse(file, bytes)?;
-        let mut secrets = Vec::new();
-        let mut others = 0;
-        for object in stream.objects() {
-            if object.is_secret() {
-                secrets.push(object);
-            } else {
-                refuse_almost_secret(file, &stream, object)?;
-                others += 1;
-            }
-        }
+        // What could be a Secret and is none has not been read: the rest are other kinds.
+        let (secrets, others): (Vec<_>, Vec<_>) = stream.objects().partition(|object| object.is_secret());
+        let others = others.len();
         if self.args.name.is_some() && secrets.len() > 1 {
             return Err(Failure::usage(format!("--name, and there are {} Secrets in {file}", secrets.len())));
         }
@@ -386,33 +379,6 @@ fn no_secret(file: &str, stream: &Stream) -> Box<Failure> {
         return failure.help("it is sealed already; to change a value: bulla set FILE KEY");
     }
     failure.help("only a v1 Secret is ever sealed")
-}
-
-/// What looks like a Secret and is none would pass in plaintext: it is an error instead.
-fn refuse_almost_secret(file: &str, stream: &Stream, object: Object<'_>) -> Result<()> {
-    let (kind, version) = (object.kind().unwrap_or_default(), object.api_version());
-    let wrong = |message: String, help: &str| {
-        Err(Failure::new(message).at(file, Some(stream.text()), object.span()).help(help))
-    };
-    // A group of its own makes it somebody else's kind.
-    let core = version.is_none_or(|version| !version.contains('/'));
-    if core && kind.eq_ignore_ascii_case("Secret") {
-        return wrong(
-            format!("kind {kind} of apiVersion {} is no v1 Secret and can't be sealed", version.unwrap_or("(none)")),
-            "write apiVersion: v1 and kind: Secret",
-        );
-    }
-    if core && matches!(kind, "List" | "SecretList") && object.node().get("items").and_then(|n| n.items()).is_some() {
-        return wrong(
-            format!("a {kind} of apiVersion {} may hold Secrets and can't be read", version.unwrap_or("(none)")),
-            "write apiVersion: v1",
-        );
-    }
-    let has = |key: &str| object.node().get(key).is_some();
-    if kind.is_empty() && (has("stringData") || (has("data") && has("type"))) {
-        return wrong("an object without a kind looks like a Secret".into(), "write apiVersion: v1 and kind: Secret");
-    }
-    Ok(())
 }
 
 /// Refuses to replace a file whose SealedSecrets have items that the new ones lack.

@@ -253,17 +253,26 @@ fn a_file_that_fails_stays_and_the_others_are_sealed() {
 fn what_looks_like_a_secret_never_passes_in_plaintext() {
     let sandbox = Sandbox::new();
     let seal = |text: &str| sandbox.with_input(&["seal", "-R", "key.txt.pub"], format!("{DB}---\n{text}"));
-    seal(&DB.replace("apiVersion: v1\n", "")).fails(
-        1,
-        "error: kind Secret of apiVersion (none) is no v1 Secret and can't be sealed\n  --> standard input:10:1\nhelp: \
-         write apiVersion: v1 and kind: Secret\n",
-    );
-    let run = seal(&DB.replace("kind: Secret", "kind: secret"));
-    assert!(run.code == 1 && run.err.contains("kind secret of apiVersion v1 is no v1 Secret"), "{}", run.err);
+    let no_secret =
+        "error: this looks like a Secret, and its apiVersion and kind are not \"v1\" and \"Secret\"\n  --> ";
+    seal(&DB.replace("apiVersion: v1\n", ""))
+        .fails(1, &format!("{no_secret}standard input:10:7\nhelp: write apiVersion: v1 and kind: Secret\n"));
+    for text in [
+        DB.replace("kind: Secret", "kind: secret"),
+        DB.replace("kind: Secret", "Kind: Secret"),
+        DB.replace("apiVersion: v1", "apiVersion: v2"),
+        "apiVersion: v1\nmetadata: {name: x}\nstringData: {a: b}\n".to_owned(),
+        "apiVersion: v1\nmetadata: {name: x}\ntype: Opaque\ndata: {a: Yg==}\n".to_owned(),
+    ] {
+        let run = seal(&text);
+        assert!(run.code == 1 && run.err.starts_with(no_secret) && run.out.is_empty(), "{}", run.err);
+    }
     let run = seal("kind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  data: {a: Yg==}\n");
-    assert!(run.code == 1 && run.err.contains("a List of apiVersion (none) may hold Secrets"), "{}", run.err);
-    let run = seal("apiVersion: v1\nmetadata: {name: x}\nstringData: {a: b}\n");
-    assert!(run.code == 1 && run.err.contains("an object without a kind looks like a Secret"), "{}", run.err);
+    assert!(run.code == 1 && run.err.contains("a Secret among the items of an object that is no List"), "{}", run.err);
+    // Somebody else's kind of the same name, and a file of settings, pass.
+    for other in ["apiVersion: example.com/v1\nkind: Secret\n", "type: web\ndata: {a: b}\n"] {
+        assert_eq!(seal(other).code, 0, "{other}");
+    }
 }
 
 #[test]
