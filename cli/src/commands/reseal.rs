@@ -346,6 +346,7 @@ impl Job<'_> {
                     object.spec.envelopes.clear();
                 }
             }
+            inspect(&object, Strictness::Writer).map_err(|problems| in_file.problems(&problems))?;
             written.warnings.extend(near_limits(&place, &object));
         }
         stream.apply(&all_edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
