@@ -16,7 +16,7 @@ use crate::recipient::{
 use crate::resource::{SealedItem, SealedSecret, SecretTemplate, TemplateMetadata, custom_resource_definitions};
 use crate::rewrap::{RewrapError, RewrapRefused, Succession, apply, needs, reseal, rewrap};
 use crate::scope::{PlaceError, Scope, is_item_key};
-use crate::seal::{SealError, SetError, seal, set, unset};
+use crate::seal::{SealError, SetError, seal, set, set_all, unset};
 use crate::secret::{PlainSecret, SecretValue};
 
 fn hybrid() -> Identity {
@@ -503,6 +503,23 @@ fn rule_10_a_value_is_not_set_where_it_could_be_opened_in_more_places_than_asked
     assert_eq!(refused, Err(SetError::WiderScope { file: Scope::ClusterWide, asked: Scope::Strict }));
     assert!(set(&mut wide, "b", &value("2"), &targets, Some(Scope::ClusterWide)).is_ok());
     assert_eq!(open(&wide, &[&key]).expect("opens").data.len(), 2, "both items open in the file's scope");
+}
+
+#[test]
+fn after_a_move_everything_can_be_set_anew_and_nothing_less() {
+    let (key, other) = (hybrid(), hybrid());
+    let targets = named(&[("prod", &key)]);
+    let mut sealed = sealed_for(&[("a", "1"), ("b", "2")], &targets);
+    sealed.metadata.namespace = Some("live".into());
+    let moved = sealed.clone();
+    let (one, two) = (value("3"), value("4"));
+    assert!(matches!(set(&mut sealed, "a", &one, &targets, None), Err(SetError::Broken(_))), "b stays misplaced");
+    let both: [(&str, &SecretValue); 2] = [("a", &one), ("b", &two)];
+    let stranger = named(&[("other", &other)]);
+    assert!(matches!(set_all(&mut sealed, &both, &stranger, None), Err(SetError::NotCovered { .. })));
+    assert_eq!(sealed, moved);
+    set_all(&mut sealed, &both, &targets, None).expect("everything is replaced");
+    assert_eq!(open(&sealed, &[&key]).expect("opens").data["b"].expose(), b"4");
 }
 
 #[test]

@@ -159,8 +159,7 @@ pub enum SetError {
     TooManyDataKeys,
 }
 
-/// Seals one value for a place in a SealedSecret that exists, with a data key and envelopes of its own, and lays it in.
-/// Nothing else of `sealed` changes. `asked` is the scope that somebody asked for, if anybody did.
+/// Seals one value for a place in a SealedSecret that exists; see [`set_all`].
 ///
 /// # Errors
 /// [`SetError`]; then `sealed` is as it was.
@@ -171,54 +170,72 @@ pub fn set(
     targets: &Targets,
     asked: Option<Scope>,
 ) -> Result<(), SetError> {
-    let place = may_set(sealed, targets, asked)?;
-    let context = place.context(key).map_err(|error| SealError::Key { key: key.to_owned(), error })?;
-    let data_key = FreshDataKey::generate().map_err(SealError::from)?;
-    let text = data_key.seal(&context, value).map_err(SealError::from)?.to_string();
-    let envelopes = wrap_for(&data_key, targets).map_err(SealError::from)?;
-    let item = SealedItem { sealed: text, envelopes: Some(envelopes) };
-    let before = sealed.spec.items.insert(key.to_owned(), item);
-    let own = sealed.spec.items.values().filter(|item| item.envelopes.is_some()).count();
-    let keys = own + usize::from(own < sealed.spec.items.len());
-    let size = object_size(sealed);
-    let refused = if keys > MAX_DATA_KEYS_WRITE {
-        Some(SetError::TooManyDataKeys)
-    } else if size > MAX_OBJECT {
-        Some(SealError::TooLarge { size }.into())
-    } else {
-        None
-    };
-    if let Some(error) = refused {
-        match before {
-            Some(item) => sealed.spec.items.insert(key.to_owned(), item),
-            None => sealed.spec.items.remove(key),
-        };
-        return Err(error);
-    }
-    Ok(())
+    set_all(sealed, &[(key, value)], targets, asked)
 }
 
-/// Whether values may be set here by these recipients (rule 10), and where that is.
-fn may_set(sealed: &SealedSecret, targets: &Targets, asked: Option<Scope>) -> Result<Place, SetError> {
-    let inspected = inspect(sealed, Strictness::Writer)?;
-    let file = inspected.place.scope();
+/// Seals values for a place in a SealedSecret that exists, each with a data key and envelopes of its own, and lays them in.
+/// Nothing else of `sealed` changes. What is replaced may be broken or belong elsewhere: after a move everything can be set
+/// anew. `asked` is the scope that somebody asked for, if anybody did.
+///
+/// # Errors
+/// [`SetError`]; then `sealed` is as it was.
+pub fn set_all(
+    sealed: &mut SealedSecret,
+    values: &[(&str, &SecretValue)],
+    targets: &Targets,
+    asked: Option<Scope>,
+) -> Result<(), SetError> {
+    let mut after = sealed.clone();
+    for (key, _) in values {
+        let Some(item) = after.spec.items.remove(*key) else { continue };
+        covers(targets, item.envelopes.iter().flatten())?;
+    }
+    let inspected = inspect(&after, Strictness::Writer)?;
+    let place = inspected.place.clone();
+    let file = place.scope();
     if let Some(asked) = asked
         && file > asked
     {
         return Err(SetError::WiderScope { file, asked });
     }
+    // The common lines count also when this run replaces all that used them: their readers read the file today.
+    if sealed.spec.items.values().any(|item| item.envelopes.is_none()) {
+        covers(targets, &sealed.spec.envelopes)?;
+    }
     for map in inspected.used_maps() {
-        for (name, text) in map.lines {
-            let Ok(head) = EnvelopeHead::parse(text) else { continue };
-            let covered = targets.as_slice().iter().any(|target| {
-                target.recipient.fingerprint() == head.fingerprint || (target.by_policy && target.name == *name)
-            });
-            if !covered {
-                return Err(SetError::NotCovered { name: name.clone(), fingerprint: head.fingerprint });
-            }
+        covers(targets, map.lines)?;
+    }
+    for (key, value) in values {
+        let context = place.context(key).map_err(|error| SealError::Key { key: (*key).to_owned(), error })?;
+        let data_key = FreshDataKey::generate().map_err(SealError::from)?;
+        let text = data_key.seal(&context, value).map_err(SealError::from)?.to_string();
+        let envelopes = wrap_for(&data_key, targets).map_err(SealError::from)?;
+        after.spec.items.insert((*key).to_owned(), SealedItem { sealed: text, envelopes: Some(envelopes) });
+    }
+    let own = after.spec.items.values().filter(|item| item.envelopes.is_some()).count();
+    if own + usize::from(own < after.spec.items.len()) > MAX_DATA_KEYS_WRITE {
+        return Err(SetError::TooManyDataKeys);
+    }
+    let size = object_size(&after);
+    if size > MAX_OBJECT {
+        return Err(SealError::TooLarge { size }.into());
+    }
+    *sealed = after;
+    Ok(())
+}
+
+/// Whether everybody whom these lines are for is among the targets, by fingerprint or policy name (rule 10).
+fn covers<'a>(targets: &Targets, lines: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), SetError> {
+    for (name, text) in lines {
+        let Ok(head) = EnvelopeHead::parse(text) else { continue };
+        let covered = targets.as_slice().iter().any(|target| {
+            target.recipient.fingerprint() == head.fingerprint || (target.by_policy && target.name == *name)
+        });
+        if !covered {
+            return Err(SetError::NotCovered { name: name.clone(), fingerprint: head.fingerprint });
         }
     }
-    Ok(inspected.place.clone())
+    Ok(())
 }
 
 /// Takes an item out; `false` when there is none. The envelopes stay (rule 10).

@@ -308,6 +308,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether the controller answers: an empty request, which any answer to but none of the errors settles.
+    pub fn reach(&self) -> Result<()> {
+        self.post("v1/rewrap", br#"{"envelopes":[]}"#.to_vec()).map(drop)
+    }
+
     fn post(&self, path: &str, body: Vec<u8>) -> Result<String> {
         let (client, uri) = match &self.controller {
             Some(controller) => (&controller.client, format!("{}/{path}", controller.path)),

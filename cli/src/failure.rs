@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bulla::manifest::{ManifestError, ManifestErrorKind, SealedPlaces, Span};
 use bulla::open::{OpenError, Problem, ProblemKind, Problems, Site};
+use bulla::recipient::{Fingerprint, Targets};
 use bulla::rewrap::{RewrapError, RewrapRefused};
 use bulla::scope::PlaceError;
 use bulla::seal::{SealError, SetError};
@@ -294,12 +295,13 @@ impl InFile<'_> {
         let site = &problem.site;
         match &problem.kind {
             ProblemKind::Misplaced(place) => {
-                let Site::Item(key) = site else { return self.fail(site, problem.to_string()) };
+                let Site::Item(_) = site else { return self.fail(site, problem.to_string()) };
                 let mut failure = self
                     .fail(site, "sealed for another place; will not open here")
                     .label(format!("not sealed for {place}"))
                     .help(format!(
-                        "name and namespace back as they were, or enter it again: bulla set {} {key}",
+                        "namespace, name, key and scope back as they were, or enter all that is misplaced again, at once: \
+                         bulla set {} KEY…",
                         self.file
                     ));
                 failure.code = Some("BUL101");
@@ -365,7 +367,8 @@ impl InFile<'_> {
                 "{place}: its old envelope is classical: the data key must be replaced, not wrapped anew"
             ))
             .in_file(self.file)
-            .help("bulla reseal --fresh -i OLD -R NEW.pub"),
+            .help("bulla reseal --fresh -i OLD -R NEW.pub")
+            .help("or, who may read the Secret: kubectl get secret NAME -o yaml | bulla seal -R NEW.pub -w FILE --replace"),
             RewrapError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
             RewrapError::NotOne(_) => Failure::usage(error.to_string()),
             _ => Failure::new(format!("{place}: {error}")).in_file(self.file),
@@ -373,11 +376,16 @@ impl InFile<'_> {
     }
 
     /// A value can't be set.
-    pub fn set(&self, place: &str, error: &SetError) -> Box<Failure> {
+    pub fn set(&self, place: &str, targets: &Targets, error: &SetError) -> Box<Failure> {
         match error {
             SetError::Broken(problems) => self.problems(problems),
             SetError::Seal(error) => seal(place, error).in_file(self.file),
-            SetError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
+            SetError::NotCovered { name, fingerprint } => {
+                match targets.as_slice().iter().find(|target| target.name == *name) {
+                    Some(target) => another_key(self.file, name, *fingerprint, target.recipient.fingerprint()),
+                    None => not_covered(self.file, name, &fingerprint.to_string()),
+                }
+            }
             SetError::WiderScope { .. } => {
                 let failure =
                     Failure::new(error.to_string()).help("leave --scope out, or seal it anew in a file of its own");
@@ -395,6 +403,14 @@ impl InFile<'_> {
             .help(format!("make one of them: bulla reseal {} --fresh -i IDENTITY -R RECIPIENT.pub", self.file)),
         }
     }
+}
+
+/// The same name, another key: one of the two is from before a rotation.
+fn another_key(file: &str, name: &str, in_file: Fingerprint, given: Fingerprint) -> Box<Failure> {
+    Failure::new(format!("{file} is sealed for another key called {name} ({in_file}) than the one given ({given})"))
+        .in_file(file)
+        .help("if the one given is old, fetch the new one: bulla recipients > prod.pub")
+        .help("if the file is old, wrap it anew first: bulla reseal FILE --live, or -i OLD -R NEW.pub")
 }
 
 fn not_covered(file: &str, name: &str, fingerprint: &str) -> Box<Failure> {

@@ -121,7 +121,7 @@ pub fn resolve(args: &RecipientArgs, at: &ClusterArgs, what: &str, usage: &str) 
             .help(usage));
     }
     if !output::on_terminal() {
-        return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R, and no .bulla.yaml"))
+        return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))
             .help(format!("{usage}     (bulla recipients --context NAME > prod.pub)")));
     }
     let cluster = cluster::published(at)?;

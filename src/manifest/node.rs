@@ -906,6 +906,13 @@ fn syntax_error(text: &str, error: &granit_parser::ScanError) -> ManifestError {
     let marker = error.marker();
     let offset = marker.byte_offset().unwrap_or_default().min(text.len());
     let span = Span { start: offset, end: offset, line: marker.line(), column: marker.col() + 1 };
+    let conflict = text.lines().enumerate().find(|(_, line)| line.starts_with("<<<<<<< "));
+    if let Some((number, _)) = conflict {
+        let start = text.lines().take(number).map(|line| line.len() + 1).sum::<usize>().min(text.len());
+        return ManifestError::new(ManifestErrorKind::Syntax, "there is an unsettled Git conflict here")
+            .at(Span { start, end: start, line: number + 1, column: 1 })
+            .help("settle it: keep the lines of one side, or those of both where they are of different items");
+    }
     let line_start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
     let looks_templated = line.contains("{{") || text.lines().any(|line| line.trim_start().starts_with("{{"));

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on a real API server, each step shown.
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -56,7 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn step(number: u32, title: &str) {
-    println!("\n\x1b[1m{number}. {title}\x1b[0m");
+    let (bold, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    println!("\n{bold}{number}. {title}{plain}");
 }
 
 /// Shows a command and what it prints, and fails when it fails.
@@ -292,6 +294,8 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
     ensure!(changed.trim() == "1\t1\tdb.sealed.yaml", "not a diff of one line: {changed}");
     let diff = shown(&repository, &git, &["diff", "--unified=1"])?;
     ensure!(diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).count() == 1);
+    println!("$ bulla recipients > prod.pub                # what is sealed from now on is for the new key");
+    fs::write(repository.join("prod.pub"), output(Command::new(&bulla).args(with(&["recipients"])))?)?;
     shown(&repository, &git, &["commit", "-qam", "New cluster key"])?;
     apply_file(stage, &repository.join("db.sealed.yaml")).await?;
     check(stage, &values).await?;

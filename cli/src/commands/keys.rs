@@ -127,6 +127,9 @@ pub fn create_in(
     format: KeyFormatArg,
     prefer_after: Option<&str>,
 ) -> Result<SealingKey> {
+    if format == KeyFormatArg::Rsa {
+        return Err(Failure::usage("--format rsa: Bitnami's format is not in this version"));
+    }
     if let Some(name) = name
         && !bulla::scope::is_dns_subdomain(name)
     {

@@ -101,6 +101,12 @@ fn file_and_keys(
     }
     for (index, key) in keys.iter().enumerate() {
         if !bulla::scope::is_item_key(key) {
+            if let Some((key, _)) = key.split_once('=') {
+                return Err(Failure::usage(format!(
+                    "{key}=…: a value on the command line is seen by others; only keys are named here"
+                ))
+                .help(format!("printf %s \"$VALUE\" | bulla {command} FILE {key}     or --from-file")));
+            }
             return Err(Failure::usage(format!(
                 "{key:?} can't be a key of a Secret: 1 to 253 of a-z A-Z 0-9 - . _, not \".\" and not beginning with \"..\""
             )));

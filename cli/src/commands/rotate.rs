@@ -8,7 +8,7 @@ use bulla::resource::{KeyState, SealingKey};
 
 use super::reseal::{By, Job, Mode};
 use super::{Done, keys};
-use crate::cli::{KeyFormatArg, ReportFormat, RotateArgs};
+use crate::cli::{ReportFormat, RotateArgs};
 use crate::cluster::{self, Cluster};
 use crate::failure::{Exit, Failure, Result};
 use crate::{files, output, recipients, tree};
@@ -19,10 +19,6 @@ const DEFAULT_PREFER_AFTER: u64 = 24 * 3600;
 const GRACE: u64 = 120;
 
 pub fn run(args: &RotateArgs) -> Result<Done> {
-    if args.format == KeyFormatArg::Rsa {
-        return Err(Failure::usage("rotate --format rsa: Bitnami's format is not in this version")
-            .help("bulla keys create --format rsa"));
-    }
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
     if let Some(path) = paths.iter().find(|path| files::is_stdin(path)) {
         return Err(Failure::usage(format!("rotate {}: it changes files; standard input is none", path.display())));
@@ -32,6 +28,8 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     // What is misspelt is found out before there is a new key.
     tree::files(&paths)?;
     let cluster = cluster::connect(&args.cluster)?;
+    // Nor is a key made whose envelopes nobody could ask for.
+    cluster.reach()?;
     let first = cluster.keys()?.is_empty();
     let created = keys::create_in(&cluster, None, args.format, args.prefer_after.as_deref())?;
     let name = created.metadata.name.clone().unwrap_or_default();
@@ -56,6 +54,7 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
         report.tell(&job, ReportFormat::Text)?
     };
     still_needed(&cluster, &targets, &paths)?;
+    output::say("files with the cluster's recipients are of the old key now: bulla recipients > FILE.pub");
     Ok(done)
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bulla::manifest::emit::{Tree, json, yaml};
 use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
-use bulla::recipient::Targets;
+use bulla::open::{Strictness, inspect};
+use bulla::recipient::{Fingerprint, Targets};
 use bulla::resource::SealedSecret;
 use bulla::scope::{PlaceError, Scope};
 use bulla::seal::SealError;
@@ -302,9 +303,10 @@ impl<'a> Run<'a> {
             let found = the_sealed(&file, &stream, secret.namespace.as_deref(), secret.name.as_deref())?;
             let place = found.called();
             let sealed = changed.entry(found.index).or_insert(found);
-            for (key, value) in &secret.data {
-                bulla::seal::set(&mut sealed.object, key, value, self.targets, asked)
-                    .map_err(|error| sealed.in_file(&file, &stream).set(&place, &error))?;
+            let all: Vec<_> = secret.data.iter().map(|(key, value)| (key.as_str(), value)).collect();
+            bulla::seal::set_all(&mut sealed.object, &all, self.targets, asked)
+                .map_err(|error| sealed.in_file(&file, &stream).set(&place, self.targets, &error))?;
+            for key in secret.data.keys() {
                 if let Some(item) = sealed.object.spec.items.get(key) {
                     edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
                     set += 1;
@@ -394,6 +396,10 @@ fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
         Failure::new(format!("{file} is there and can't be read as a manifest; it is not overwritten"))
             .help("overwrite it on purpose: --replace")
     })?;
+    if old.is_empty() {
+        return Err(Failure::new(format!("{file} is there and holds no SealedSecret; it is not overwritten"))
+            .help("overwrite it on purpose: --replace"));
+    }
     let mut lost = Vec::new();
     for one in &old {
         let same = sealed.iter().find(|new| {
@@ -410,19 +416,35 @@ fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
         if !gone.is_empty() {
             lost.push(format!("{}: {}", one.called(), gone.join(", ")));
         }
+        // Who reads it today, by fingerprint or under the same name.
+        let readers = |sealed: &SealedSecret| -> Vec<(String, Fingerprint)> {
+            inspect(sealed, Strictness::Reader).map(|inspected| inspected.sealed_for()).unwrap_or_default()
+        };
+        let new = same.map(readers).unwrap_or_default();
+        for (name, fingerprint) in readers(&one.object) {
+            if same.is_some() && !new.iter().any(|(other, of)| *other == name || *of == fingerprint) {
+                lost.push(format!("{}: recipient {}", one.called(), failure::named(&name, &fingerprint.to_string())));
+            }
+        }
     }
     if lost.is_empty() {
         return Ok(());
     }
-    let mut failure = Failure::new(format!("{file} has items that would be dropped"));
+    let mut failure = Failure::new(format!("{file} has items or recipients that would be dropped"));
     failure.details = lost;
     Err(help(failure))
+}
+
+/// What may be shown of a would-be key: after `=` there may be a value.
+pub fn before_equals(key: &str) -> &str {
+    key.split_once('=').map_or(key, |(key, _)| key)
 }
 
 fn put(data: &mut BTreeMap<String, SecretValue>, key: &str, value: SecretValue) -> Result<()> {
     if !bulla::scope::is_item_key(key) {
         return Err(Failure::usage(format!(
-            "{key:?} can't be a key of a Secret: 1 to 253 of a-z A-Z 0-9 - . _, not \".\" and not beginning with \"..\""
+            "{:?} can't be a key of a Secret: 1 to 253 of a-z A-Z 0-9 - . _, not \".\" and not beginning with \"..\"",
+            before_equals(key)
         )));
     }
     if data.insert(key.to_owned(), value).is_some() {

@@ -38,10 +38,10 @@ pub fn run(args: &SetArgs) -> Result<Done> {
     match &target {
         Target::There(_, stream, sealed) => {
             let mut trial = sealed.object.clone();
-            for key in &keys {
-                bulla::seal::set(&mut trial, key, &SecretValue::default(), &targets, asked)
-                    .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), &error))?;
-            }
+            let nothing = SecretValue::default();
+            let values: Vec<_> = keys.iter().map(|key| (key.as_str(), &nothing)).collect();
+            bulla::seal::set_all(&mut trial, &values, &targets, asked)
+                .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), &targets, &error))?;
         }
         Target::New(secret) => {
             bulla::seal::seal(secret, asked.unwrap_or_default(), &targets)
@@ -238,9 +238,10 @@ fn change(
     let place = sealed.called();
     let mut edits = Vec::new();
     let mut told = Vec::new();
+    let all: Vec<_> = values.iter().map(|(key, Value { value, .. })| (key.as_str(), value)).collect();
+    bulla::seal::set_all(&mut sealed.object, &all, targets, asked)
+        .map_err(|error| sealed.in_file(file, &stream).set(&place, targets, &error))?;
     for (key, Value { value, dropped }) in &values {
-        bulla::seal::set(&mut sealed.object, key, value, targets, asked)
-            .map_err(|error| sealed.in_file(file, &stream).set(&place, &error))?;
         if let Some(item) = sealed.object.spec.items.get(key) {
             edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
         }

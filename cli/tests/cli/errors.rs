@@ -16,7 +16,7 @@ fn no_recipients() {
     sandbox.write("db.yaml", DB);
     sandbox.run(&["seal", "db.yaml"]).fails(
         1,
-        "error: no recipient for db.yaml: neither -r nor -R, and no .bulla.yaml\nhelp: bulla seal db.yaml -R prod.pub     \
+        "error: no recipient for db.yaml: neither -r nor -R\nhelp: bulla seal db.yaml -R prod.pub     \
          (bulla recipients --context NAME > prod.pub)\n",
     );
     sandbox.write("empty.pub", "# nobody\n");
@@ -295,7 +295,8 @@ fn moved_items() {
     let moved = |place: &str| {
         format!(
             "error[BUL101]: sealed for another place; will not open here\n{EXCERPT} not sealed for {place} (scope \
-             strict)\nhelp: name and namespace back as they were, or enter it again: bulla set s.yaml password\n"
+             strict)\nhelp: namespace, name, key and scope back as they were, or enter all that is misplaced again, at \
+             once: bulla set s.yaml KEY…\n"
         )
     };
     for (from, to, place) in [("name: db", "name: web", "shop/web"), ("namespace: shop", "namespace: live", "live/db")]
@@ -353,4 +354,58 @@ fn install_prints_manifests() {
     assert_eq!((run.err.as_str(), run.text().contains("kind: Namespace")), ("", false));
     let run = Sandbox::empty().run(&["install", "--image", "a b"]);
     run.fails(2, "error: --image \"a b\" is no reference to an image\n");
+}
+
+#[test]
+fn a_git_conflict_is_called_one() {
+    let sandbox = Sandbox::new();
+    sandbox.write("s.yaml", format!("{DB}<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"));
+    let run = sandbox.with_input(&["set", "s.yaml", "password", "-R", "key.txt.pub"], "x");
+    assert!(run.err.starts_with("error: there is an unsettled Git conflict here\n  --> s.yaml:9:1\n"), "{}", run.err);
+    assert!(run.code == 1 && run.err.contains("help: settle it"));
+}
+
+#[test]
+fn a_value_among_the_keys_is_not_repeated() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.with_input(&["set", "new.sealed.yaml", "password=hunter2", "-n", "x", "-R", "key.txt.pub"], "");
+    assert!(run.code == 2 && run.err.starts_with("error: password=…: a value on the command line"), "{}", run.err);
+    assert!(!run.err.contains("hunter2"));
+    let run = sandbox.run(&["seal", "--name", "x", "-n", "y", "--from-literal", "a b=hunter2", "-R", "key.txt.pub"]);
+    assert!(run.code == 2 && !run.err.contains("hunter2"), "{}", run.err);
+}
+
+#[test]
+fn a_recipient_of_before_a_rotation_is_told_apart_from_a_stranger() {
+    let sandbox = Sandbox::new();
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["keygen", "-w", "new"]).well();
+    let named = |file: &str| format!("# name: prod\n{}", sandbox.read(file));
+    sandbox.write("old.pub", named("key.txt.pub"));
+    sandbox.write("new.pub", named("new.pub"));
+    sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "-R", "old.pub"]).well();
+    let before = sandbox.bytes("s.yaml");
+    let run = sandbox.with_input(&["set", "s.yaml", "password", "-R", "new.pub"], "x");
+    assert!(
+        run.code == 1 && run.err.starts_with("error: s.yaml is sealed for another key called prod ("),
+        "{}",
+        run.err
+    );
+    assert!(run.err.contains("help: if the one given is old, fetch the new one: bulla recipients > prod.pub\n"));
+    assert_eq!(sandbox.bytes("s.yaml"), before);
+}
+
+#[test]
+fn after_a_move_all_values_can_be_entered_again_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "-R", "key.txt.pub"]).well();
+    sandbox.write("s.yaml", sandbox.read("s.yaml").replace("namespace: shop", "namespace: live"));
+    sandbox.write("value", "again");
+    let one = sandbox.run(&["set", "s.yaml", "password", "--from-file", "value", "-R", "key.txt.pub"]);
+    assert!(one.code == 1 && one.err.contains("BUL101") && one.err.contains("11 |     username:"), "{}", one.err);
+    let both = ["--from-file", "password=value", "--from-file", "username=value"];
+    sandbox.run(&[&["set", "s.yaml", "password", "username", "-R", "key.txt.pub"][..], &both].concat()).well();
+    let opened = sandbox.run(&["unseal", "s.yaml", "-i", "key.txt", "--key", "username"]).well();
+    assert_eq!(opened.text(), "again");
 }

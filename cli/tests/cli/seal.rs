@@ -130,6 +130,26 @@ fn values_from_literals_files_and_env_files() {
 }
 
 #[test]
+fn readers_of_a_file_that_is_there_are_not_dropped_without_replace() {
+    let sandbox = Sandbox::new();
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["keygen", "-w", "recovery"]).well();
+    sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "-R", "key.txt.pub", "-R", "recovery.pub"]).well();
+    let before = sandbox.bytes("s.yaml");
+    let run = sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "-R", "key.txt.pub"]);
+    assert!(run.code == 1 && run.err.contains("\n  shop/db: recipient recovery r"), "{}", run.err);
+    assert_eq!(sandbox.bytes("s.yaml"), before);
+    sandbox.run(&["seal", "db.yaml", "-w", "s.yaml", "--replace", "-R", "key.txt.pub"]).well();
+    sandbox.write("notes.txt", "hello\n");
+    sandbox.run(&["seal", "db.yaml", "-w", "notes.txt", "-R", "key.txt.pub"]).fails(
+        1,
+        "error: notes.txt is there and holds no SealedSecret; it is not overwritten\nhelp: overwrite it on purpose: \
+         --replace\n",
+    );
+    assert_eq!(sandbox.read("notes.txt"), "hello\n");
+}
+
+#[test]
 fn items_of_a_file_that_is_there_are_not_dropped_without_replace() {
     let sandbox = Sandbox::new();
     sandbox.write("db.yaml", DB);
@@ -138,7 +158,7 @@ fn items_of_a_file_that_is_there_are_not_dropped_without_replace() {
     sandbox.write("less.yaml", DB.replace("  username: admin\n", ""));
     sandbox.run(&["seal", "less.yaml", "-w", "s.yaml", "-R", "key.txt.pub"]).fails(
         1,
-        "error: s.yaml has items that would be dropped\n  shop/db: username\nhelp: keep them: bulla seal … --merge-into \
+        "error: s.yaml has items or recipients that would be dropped\n  shop/db: username\nhelp: keep them: bulla seal … --merge-into \
          s.yaml\nhelp: drop them on purpose: --replace\n",
     );
     assert_eq!(before, sandbox.bytes("s.yaml"));
