@@ -2,7 +2,7 @@
 //! have seen and the time; [`run`] watches and writes. Every write is conditional, so that a plan from an old view fails.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -578,6 +578,8 @@ pub struct Keyring {
     pub settings: Arc<Settings>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// What was published last, to tell one's own work from somebody else's.
+    pub published: Mutex<Option<BTreeMap<String, String>>>,
     /// Where the ring goes.
     pub ring: watch::Sender<Arc<Ring>>,
     /// For whom objects are sealed.
@@ -835,8 +837,13 @@ impl Keyring {
             None => self.api.create(&path, body).await?,
         };
         tracing::info!("published the recipients");
-        // What it held was not what any set of our keys makes: somebody else wrote it.
+        let last = self.published.lock().unwrap_or_else(PoisonError::into_inner).replace(data.clone());
+        // Somebody else wrote it when it held neither what was published last nor, after a restart, what some set of our
+        // keys makes.
         let ours = before.is_some_and(|before| {
+            if let Some(last) = &last {
+                return last == before;
+            }
             parse_recipients(before.get("recipients").map(String::as_str).unwrap_or_default()).is_ok_and(|listed| {
                 let ring = self.ring.borrow();
                 listed.iter().all(|listed| ring.find(listed.recipient.fingerprint()).is_some())

@@ -139,6 +139,7 @@ async fn run(args: &Args) -> Result<()> {
                 "the controller starts"
             );
             let keys = Keyring {
+                published: Default::default(),
                 api: api.clone(),
                 events: events.clone(),
                 settings: settings.clone(),

@@ -175,6 +175,9 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     again.metadata.annotations = stored.metadata.annotations;
     world.key_secrets().create(&PostParams::default(), &again).await?;
     world.ready("new", "Applied").await?;
+    // Its own changes of what is published are nobody else's.
+    let events = world.events(&world.system, "bulla-recipients").await?;
+    ensure!(events.is_empty(), "{events:?}");
     world.finish().await
 }
 
