@@ -20,7 +20,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::run::{build_programs, command, output, target};
+use crate::run::{build_programs, command, fixtures, output, root, target};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -148,6 +148,16 @@ fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     let unseal = || bulla(&["unseal", &path("one.sealed.yaml"), "-i", &identity]);
     table.row("unseal one manifest", median_of(args.runs, || measure(&mut unseal()))?, "ms", "");
     table.peak("unseal one: peak memory", &unseal(), "");
+
+    // Manifests as people have them: each run seals a fresh copy.
+    let wall = median_of(args.runs / 5, || {
+        let copy = tempfile::tempdir_in(dir.path())?;
+        for name in fixtures()? {
+            fs::copy(root().join("tests/fixtures/manifests").join(&name), copy.path().join(&name))?;
+        }
+        measure(&mut bulla(&["seal", "--in-place", &copy.path().display().to_string(), "-R", &recipient]))
+    })?;
+    table.row(&format!("seal {} files of all shapes in place", fixtures()?.len()), wall, "ms", "");
 
     // A tree of files, one SealedSecret each.
     let tree = dir.path().join("tree");

@@ -21,7 +21,7 @@ use kube::{Client, Config};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::run::{build_programs, command, output, root};
+use crate::run::{build_programs, command, fixtures, output, root};
 
 /// Arguments of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -344,15 +344,8 @@ async fn play(args: &Args, programs: &Path, dir: &Path, stage: &mut Stage) -> Re
 /// Copies the manifests of the tests, and a large one, and returns the Secrets in them.
 fn people(dir: &Path) -> Result<Vec<PlainSecret>> {
     fs::create_dir(dir)?;
-    for entry in fs::read_dir(root().join("tests/fixtures/manifests"))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default();
-        let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "json");
-        // Sealed already, or a template.
-        let other = ["helm-template.yaml", "sealed.yaml", "bitnami-sealed.yaml"].iter().any(|other| name == *other);
-        if manifest && !other {
-            fs::copy(&path, dir.join(name))?;
-        }
+    for name in fixtures()? {
+        fs::copy(root().join("tests/fixtures/manifests").join(&name), dir.join(&name))?;
     }
     let large = format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: large\n  namespace: shop\nstringData:\n  blob: {}\n",

@@ -102,3 +102,17 @@ pub fn build_oracles() -> Result<PathBuf> {
     succeed(build.current_dir(root().join("tests/oracles")).args(["build", "-o"]).arg(&program).arg("."))?;
     Ok(program)
 }
+
+/// The manifests in `tests/fixtures/manifests` that hold Secrets to seal: not those that are sealed already, nor the template.
+pub fn fixtures() -> Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join("tests/fixtures/manifests"))? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        let other = ["helm-template.yaml", "sealed.yaml", "bitnami-sealed.yaml"].contains(&&*text);
+        if !other && (text.ends_with(".yaml") || text.ends_with(".json")) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
