@@ -16,7 +16,7 @@ use crate::recipient::{
 use crate::resource::{SealedItem, SealedSecret, SecretTemplate, TemplateMetadata, custom_resource_definitions};
 use crate::rewrap::{RewrapError, RewrapRefused, Succession, apply, needs, reseal, rewrap};
 use crate::scope::{PlaceError, Scope, is_item_key};
-use crate::seal::{SealError, SetError, seal, set, set_all, unset};
+use crate::seal::{Lost, SealError, SetError, lost, seal, set, set_all, unset};
 use crate::secret::{PlainSecret, SecretValue};
 
 fn hybrid() -> Identity {
@@ -503,6 +503,21 @@ fn rule_10_a_value_is_not_set_where_it_could_be_opened_in_more_places_than_asked
     assert_eq!(refused, Err(SetError::WiderScope { file: Scope::ClusterWide, asked: Scope::Strict }));
     assert!(set(&mut wide, "b", &value("2"), &targets, Some(Scope::ClusterWide)).is_ok());
     assert_eq!(open(&wide, &[&key]).expect("opens").data.len(), 2, "both items open in the file's scope");
+}
+
+#[test]
+fn what_a_successor_lacks_is_told_by_key_and_fingerprint() {
+    let (key, other, recovery) = (hybrid(), hybrid(), hybrid());
+    let old = sealed_for(&[("a", "1"), ("b", "2")], &named(&[("prod", &key), ("recovery", &recovery)]));
+    let same = sealed_for(&[("a", "1"), ("b", "2")], &named(&[("recovery", &recovery), ("renamed", &key)]));
+    assert_eq!(lost(&old, &same), Lost::default(), "a name is only a name");
+    let new = sealed_for(&[("a", "1")], &named(&[("prod", &key), ("recovery", &other)]));
+    let recipients = vec![("recovery".to_owned(), recovery.recipient().fingerprint())];
+    assert_eq!(lost(&old, &new), Lost { items: vec!["b".into()], recipients: recipients.clone() });
+    // Also when the old one was moved, and so does not pass as sound.
+    let mut moved = old;
+    moved.metadata.name = Some("elsewhere".into());
+    assert_eq!(lost(&moved, &new).recipients, recipients);
 }
 
 #[test]

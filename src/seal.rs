@@ -187,8 +187,7 @@ pub fn set_all(
 ) -> Result<(), SetError> {
     let mut after = sealed.clone();
     for (key, _) in values {
-        let Some(item) = after.spec.items.remove(*key) else { continue };
-        covers(targets, item.envelopes.iter().flatten())?;
+        after.spec.items.remove(*key);
     }
     let inspected = inspect(&after, Strictness::Writer)?;
     let place = inspected.place.clone();
@@ -198,13 +197,8 @@ pub fn set_all(
     {
         return Err(SetError::WiderScope { file, asked });
     }
-    // The common lines count also when this run replaces all that used them: their readers read the file today.
-    if sealed.spec.items.values().any(|item| item.envelopes.is_none()) {
-        covers(targets, &sealed.spec.envelopes)?;
-    }
-    for map in inspected.used_maps() {
-        covers(targets, map.lines)?;
-    }
+    // Of the file as it is: who reads it today reads it afterwards, also when everything is replaced.
+    covers(targets, used_lines(&sealed.spec))?;
     for (key, value) in values {
         let context = place.context(key).map_err(|error| SealError::Key { key: (*key).to_owned(), error })?;
         let data_key = FreshDataKey::generate().map_err(SealError::from)?;
@@ -222,6 +216,41 @@ pub fn set_all(
     }
     *sealed = after;
     Ok(())
+}
+
+/// Names and texts of the envelopes that items refer to, whatever else is wrong with them.
+fn used_lines(spec: &SealedSecretSpec) -> impl Iterator<Item = (&String, &String)> {
+    let common = spec.items.values().any(|item| item.envelopes.is_none());
+    let own = spec.items.values().filter_map(|item| item.envelopes.as_ref()).flatten();
+    spec.envelopes.iter().filter(move |_| common).chain(own)
+}
+
+/// What is gone when one SealedSecret takes another's place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Keys of items.
+    pub items: Vec<String>,
+    /// Names and fingerprints of recipients. A name alone does not make a recipient the same (rule 10).
+    pub recipients: Vec<(String, Fingerprint)>,
+}
+
+/// What of `old` is not in `new`: items by key, recipients by the fingerprint of the envelopes in use.
+#[must_use]
+pub fn lost(old: &SealedSecret, new: &SealedSecret) -> Lost {
+    let readers = |sealed: &SealedSecret| -> BTreeMap<Fingerprint, String> {
+        let heads = used_lines(&sealed.spec)
+            .filter_map(|(name, text)| Some((EnvelopeHead::parse(text).ok()?.fingerprint, name.clone())));
+        heads.collect()
+    };
+    let kept = readers(new);
+    Lost {
+        items: old.spec.items.keys().filter(|key| !new.spec.items.contains_key(*key)).cloned().collect(),
+        recipients: readers(old)
+            .into_iter()
+            .filter(|(fingerprint, _)| !kept.contains_key(fingerprint))
+            .map(|(fingerprint, name)| (name, fingerprint))
+            .collect(),
+    }
 }
 
 /// Whether everybody whom these lines are for is among the targets, by fingerprint or policy name (rule 10).

@@ -1,10 +1,9 @@
 //! Between what manifests say and what the library works on.
 
-use bulla::manifest::{Edit, EnvelopeMap, Object, SealedManifest, SealedView, Stream, TextPath};
+use bulla::manifest::{Edit, EnvelopeMap, Object, SealedView, Stream, TextPath};
 use bulla::resource::SealedSecret;
 use bulla::rewrap::LineChange;
 use bulla::scope::Scope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cli::ScopeArg;
 use crate::failure::{self, Failure, InFile, Result};
@@ -16,33 +15,6 @@ impl From<ScopeArg> for Scope {
             ScopeArg::NamespaceWide => Self::NamespaceWide,
             ScopeArg::ClusterWide => Self::ClusterWide,
         }
-    }
-}
-
-/// The object that a manifest makes.
-pub fn to_object(manifest: &SealedManifest) -> SealedSecret {
-    let some = |map: &std::collections::BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
-    SealedSecret {
-        metadata: ObjectMeta {
-            name: manifest.name.clone(),
-            namespace: manifest.namespace.clone(),
-            labels: some(&manifest.labels),
-            annotations: some(&manifest.annotations),
-            ..ObjectMeta::default()
-        },
-        spec: manifest.spec.clone(),
-        status: None,
-    }
-}
-
-/// The manifest of an object.
-pub fn to_manifest(object: SealedSecret) -> SealedManifest {
-    SealedManifest {
-        name: object.metadata.name,
-        namespace: object.metadata.namespace,
-        labels: object.metadata.labels.unwrap_or_default(),
-        annotations: object.metadata.annotations.unwrap_or_default(),
-        spec: object.spec,
     }
 }
 
@@ -66,7 +38,7 @@ pub struct Sealed {
 impl Sealed {
     pub fn read(file: &str, stream: &Stream, object: Object<'_>) -> Result<Self> {
         let view = object.sealed().map_err(|error| failure::manifest(file, Some(stream.text()), &error))?;
-        let sealed = to_object(&view.manifest);
+        let sealed = view.manifest.clone().into();
         Ok(Self { index: object.index(), view, object: sealed })
     }
 

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use bulla::manifest::emit::{Tree, json, yaml};
 use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
-use bulla::open::{Strictness, inspect};
-use bulla::recipient::{Fingerprint, Targets};
+use bulla::recipient::Targets;
 use bulla::resource::SealedSecret;
 use bulla::scope::{PlaceError, Scope};
 use bulla::seal::SealError;
@@ -17,7 +16,7 @@ use super::Done;
 use crate::cli::{Format, SealArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
-use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed, to_manifest};
+use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
 use crate::{output, recipients, tree};
 
@@ -158,7 +157,7 @@ impl<'a> Run<'a> {
     fn text(&self, file: &str, sealed: SealedText, format: Option<Format>) -> Result<Zeroizing<Vec<u8>>> {
         let SealedText { mut stream, sealed, others, .. } = sealed;
         let own = if stream.is_flow() { Format::Json } else { Format::Yaml };
-        let trees = sealed.into_iter().map(|(index, one)| (index, Tree::sealed(&to_manifest(one))));
+        let trees = sealed.into_iter().map(|(index, one)| (index, Tree::sealed(&one.into())));
         match format {
             Some(format) if format != own => {
                 if others > 0 {
@@ -199,7 +198,7 @@ impl<'a> Run<'a> {
             Input::Made(secret) => {
                 let one = bulla::seal::seal(&secret, self.scope, self.targets)
                     .map_err(|error| made_error(&secret, &error))?;
-                let tree = [Tree::sealed(&to_manifest(one.clone()))];
+                let tree = [Tree::sealed(&one.clone().into())];
                 let json_wanted = self.args.output.or(by_name) == Some(Format::Json);
                 let mut text = if json_wanted { json(&tree) } else { yaml(&tree) };
                 (vec![one], 0, BTreeSet::new(), Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
@@ -405,26 +404,14 @@ fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
         let same = sealed.iter().find(|new| {
             new.metadata.name == one.object.metadata.name && new.metadata.namespace == one.object.metadata.namespace
         });
-        let gone: Vec<_> = one
-            .object
-            .spec
-            .items
-            .keys()
-            .filter(|key| same.is_none_or(|new| !new.spec.items.contains_key(*key)))
-            .map(String::as_str)
-            .collect();
-        if !gone.is_empty() {
-            lost.push(format!("{}: {}", one.called(), gone.join(", ")));
+        // All of it, when there is no successor.
+        let nothing = SealedSecret::default();
+        let gone = bulla::seal::lost(&one.object, same.unwrap_or(&nothing));
+        if !gone.items.is_empty() {
+            lost.push(format!("{}: {}", one.called(), gone.items.join(", ")));
         }
-        // Who reads it today, by fingerprint or under the same name.
-        let readers = |sealed: &SealedSecret| -> Vec<(String, Fingerprint)> {
-            inspect(sealed, Strictness::Reader).map(|inspected| inspected.sealed_for()).unwrap_or_default()
-        };
-        let new = same.map(readers).unwrap_or_default();
-        for (name, fingerprint) in readers(&one.object) {
-            if same.is_some() && !new.iter().any(|(other, of)| *other == name || *of == fingerprint) {
-                lost.push(format!("{}: recipient {}", one.called(), failure::named(&name, &fingerprint.to_string())));
-            }
+        for (name, fingerprint) in &gone.recipients {
+            lost.push(format!("{}: recipient {}", one.called(), failure::named(name, &fingerprint.to_string())));
         }
     }
     if lost.is_empty() {
@@ -618,10 +605,8 @@ impl Run<'_> {
         let (others, dropped) = (sealed.others, sealed.dropped.clone());
         let warnings = sealed.sealed.iter().flat_map(|(_, one)| near_limits(&place_of(one), one)).collect();
         let SealedText { mut stream, sealed, .. } = sealed;
-        let edits: Vec<_> = sealed
-            .into_iter()
-            .map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&to_manifest(one)))))
-            .collect();
+        let edits: Vec<_> =
+            sealed.into_iter().map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&one.into())))).collect();
         let applied = stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
         original.replace(&stream.into_bytes())?;
         Ok(Outcome::Sealed { secrets, others, comments: applied.comments_dropped, dropped, warnings })

@@ -13,7 +13,7 @@ use super::{Done, file_and_keys};
 use crate::cli::SetArgs;
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
-use crate::model::{Sealed, called, parse, the_sealed, to_manifest};
+use crate::model::{Sealed, called, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
 use crate::{input, output, recipients};
 
@@ -213,7 +213,7 @@ fn create(
     let sealed = bulla::seal::seal(&secret, scope, targets).map_err(|error| new_error(&secret, &error))?;
     let place = called(secret.namespace.as_deref(), secret.name.as_deref());
     let warnings = near_limits(&place, &sealed);
-    let tree = [Tree::sealed(&to_manifest(sealed))];
+    let tree = [Tree::sealed(&sealed.into())];
     let text = if path.extension().is_some_and(|e| e == "json") { json(&tree) } else { yaml(&tree) };
     files::create(path, text.as_bytes())?;
     let dropped = if dropped.is_empty() { String::new() } else { " (a trailing newline was dropped)".to_owned() };
