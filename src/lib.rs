@@ -56,6 +56,7 @@ pub mod manifest;
 pub mod metadata;
 pub mod open;
 pub mod policy;
+pub mod proof;
 pub mod recipient;
 pub mod resource;
 pub mod rewrap;

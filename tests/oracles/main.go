@@ -18,6 +18,9 @@ const usage = `usage:
   oracles digest                                    SealedSecret (JSON) to its content digest
   oracles vectors [-deterministic] [FILE]           the test vectors; with -deterministic, keys and envelopes are FILE's
                                                     (by default tests/vectors/native.json)
+  oracles proofs [-deterministic] [FILE]            the same of docs/proofs.md (tests/vectors/proofs.json)
+  oracles challenge RECIPIENT                       a challenge, as JSON {secret, challenge}
+  oracles prove IDENTITY_FILE                       an exchange with its challenge (JSON, as in the vectors) to its proof
   oracles cctv DIR                                  age's own test vectors into DIR
   oracles age-encrypt RECIPIENT                     bytes to a binary age file
   oracles age-decrypt IDENTITY_FILE                 and back
@@ -111,6 +114,54 @@ func run(args []string) error {
 			}
 		}
 		return printJSON(makeVectors(old))
+
+	case args[0] == "proofs" && len(rest) <= 1:
+		native, err := os.ReadFile("tests/vectors/native.json")
+		if err != nil {
+			return err
+		}
+		var natives *Vectors
+		if err := json.Unmarshal(native, &natives); err != nil {
+			return err
+		}
+		var old *ProofVectors
+		if *deterministic {
+			path := "tests/vectors/proofs.json"
+			if len(rest) == 1 {
+				path = rest[0]
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := json.Unmarshal(content, &old); err != nil {
+				return err
+			}
+		}
+		return printJSON(makeProofVectors(natives, old))
+
+	case args[0] == "challenge" && len(rest) == 1:
+		made, err := makeChallenge(rest[0])
+		if err != nil {
+			return err
+		}
+		return printJSON(made)
+
+	case args[0] == "prove" && len(rest) == 1:
+		identities, err := readIdentities(rest[0])
+		if err != nil {
+			return err
+		}
+		var asked ProofVector
+		if err := json.NewDecoder(os.Stdin).Decode(&asked); err != nil {
+			return err
+		}
+		proof, err := answer(&asked, identities)
+		if err != nil {
+			return err
+		}
+		fmt.Println(proof)
+		return nil
 
 	case args[0] == "cctv" && len(rest) == 1:
 		return writeCCTV(rest[0])

@@ -120,6 +120,32 @@ func TestVectorsVerify(t *testing.T) {
 	}
 }
 
+func TestProofVectors(t *testing.T) {
+	natives, _ := loadVectors(t)
+	content, err := os.ReadFile("../vectors/proofs.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old *ProofVectors
+	if err := json.Unmarshal(content, &old); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(must(prettyJSON(makeProofVectors(natives, old))), content) {
+		t.Error("the vectors made now differ from those in the repository")
+	}
+	for _, v := range old.Proofs {
+		proof, err := answer(&v, must(parseIdentities(v.Identity)))
+		if err != nil || proof != v.Proof {
+			t.Errorf("%s: %q, %v", v.Name, proof, err)
+		}
+	}
+	for _, v := range old.Refused {
+		if _, err := challengeSecret(v.Challenge, must(parseIdentities(v.Identity))[0]); err == nil {
+			t.Errorf("%s: it is taken up", v.Name)
+		}
+	}
+}
+
 func TestWorkedExampleIsTheVector(t *testing.T) {
 	v, _ := loadVectors(t)
 	page := string(must(os.ReadFile("../../docs/format.md")))
