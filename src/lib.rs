@@ -58,6 +58,8 @@ pub mod open;
 pub mod policy;
 pub mod proof;
 pub mod recipient;
+pub mod request;
+pub mod reseal;
 pub mod resource;
 pub mod rewrap;
 pub mod scope;
