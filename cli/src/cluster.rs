@@ -4,15 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bulla::envelope::Envelope;
+use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, PROVE_PATH};
 use bulla::recipient::{
     Fingerprint, ListedRecipient, NameSource, Recipient, RecipientKind, is_envelope_name, parse_recipients,
 };
+use bulla::request::{self, Problem, RewrapAnswer, RewrapRequest};
 use bulla::resource::SealingKey;
+use http_body_util::{BodyExt as _, Limited};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, PostParams};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
 use kube::{Client, Config};
-use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::cli::ClusterArgs;
 use crate::failure::{Failure, Result};
@@ -25,6 +31,11 @@ const CONFIG_MAP: &str = "bulla-recipients";
 /// Envelopes in one request: the controller takes 1,024, and bodies of 2 MiB.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 1_900_000;
+/// Bytes of an answer: a batch, each envelope as it was and as it is.
+const MAX_ANSWER: usize = 32 << 20;
+/// How often what is published is read before it counts as changed by somebody else.
+const PROOF_ATTEMPTS: usize = 3;
+const PROOF_PAUSE: Duration = Duration::from_millis(400);
 
 /// A connection.
 pub struct Cluster {
@@ -194,12 +205,38 @@ impl Cluster {
         })
     }
 
+    /// What the cluster publishes, as anybody finds it there who may log in.
     pub fn published(&self) -> Result<Published> {
+        self.parse_published(&self.published_data()?)
+    }
+
+    /// What the cluster publishes, proven by the holder of the key `pinned` (docs/proofs.md): nobody else can make an answer
+    /// for it. Read again when it changed in between. A cluster that holds another key fails.
+    pub fn prove(&self, pinned: &Recipient) -> Result<Published> {
+        let mut refused = None;
+        for attempt in 0..PROOF_ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(PROOF_PAUSE);
+            }
+            let data = self.published_data()?;
+            match self.exchange(PROVE_PATH, Vec::new(), pinned, &proof::state(&data))? {
+                Exchanged::Proven { status: 200, .. } => return self.parse_published(&data),
+                Exchanged::Proven { status, body } => return Err(self.refusal(status, &body)),
+                Exchanged::NotProven(failure) => refused = Some(failure),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Failure::new("there is no proof")))
+    }
+
+    fn published_data(&self) -> Result<BTreeMap<String, String>> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = self
             .patiently(async || api.get(CONFIG_MAP).await)
             .map_err(|error| self.explain(&error, &format!("the ConfigMap {}/{CONFIG_MAP}", self.namespace)))?;
-        let data = map.data.unwrap_or_default();
+        Ok(map.data.unwrap_or_default())
+    }
+
+    fn parse_published(&self, data: &BTreeMap<String, String>) -> Result<Published> {
         let broken = |what: &str| {
             Failure::unavailable(format!("the ConfigMap {}/{CONFIG_MAP} {what}", self.namespace))
                 .help("the controller puts it right within seconds; see its log if it doesn't")
@@ -285,12 +322,8 @@ impl Cluster {
         expected: &Recipient,
         answers: &mut HashMap<String, Answer>,
     ) -> Result<()> {
-        let body = serde_json::json!({ "envelopes": texts }).to_string().into_bytes();
-        let response = self.post("v1/rewrap", body)?;
-        let response: RewrapResponse = serde_json::from_str(&response).map_err(|_| {
-            Failure::unavailable("the controller's answer is none to a rewrap: nothing was written")
-                .help("is it the controller that answers there? see --controller-namespace and --controller-url")
-        })?;
+        let request = RewrapRequest { envelopes: texts.to_vec() };
+        let response: RewrapAnswer = self.ask("/v1/rewrap", &request, expected)?;
         let sent: BTreeMap<&str, &Envelope> = texts.iter().map(String::as_str).zip(batch.iter().copied()).collect();
         for result in response.results {
             let Some(envelope) = sent.get(result.input.as_str()) else {
@@ -308,23 +341,95 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether the controller answers: an empty request, which any answer to but none of the errors settles.
-    pub fn reach(&self) -> Result<()> {
-        self.post("v1/rewrap", br#"{"envelopes":[]}"#.to_vec()).map(drop)
+    /// Asks the controller, and takes nothing but a well-formed answer that the holder of `pinned` proves.
+    fn ask<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize, pinned: &Recipient) -> Result<T> {
+        let body = serde_json::to_vec(request).map_err(|error| Failure::new(format!("can't ask: {error}")))?;
+        match self.exchange(path, body, pinned, b"")? {
+            Exchanged::Proven { status: 200, body } => request::parse(&body).map_err(|_| {
+                Failure::unavailable(format!("the controller's answer is none to {path}: nothing was written"))
+                    .help("is it the controller that answers there? see --controller-namespace and --controller-url")
+            }),
+            Exchanged::Proven { status, body } => Err(self.refusal(status, &body)),
+            Exchanged::NotProven(failure) => Err(failure),
+        }
     }
 
-    fn post(&self, path: &str, body: Vec<u8>) -> Result<String> {
+    /// One POST with a challenge to the holder of `pinned`. Fails when nobody who can answer is reached.
+    fn exchange(&self, path: &str, body: Vec<u8>, pinned: &Recipient, state: &[u8]) -> Result<Exchanged> {
         let (client, uri) = match &self.controller {
-            Some(controller) => (&controller.client, format!("{}/{path}", controller.path)),
+            Some(controller) => (&controller.client, format!("{}{path}", controller.path)),
             None => {
-                (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy/{path}", self.namespace))
+                (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy{path}", self.namespace))
             }
         };
-        let request =
-            || http::Request::post(&uri).header(http::header::CONTENT_TYPE, "application/json").body(body.clone());
-        request().map_err(|error| Failure::new(format!("can't ask the controller: {error}")))?;
-        let ask = async || client.request_text(request().map_err(kube::Error::HttpError)?).await;
-        self.patiently(ask).map_err(|error| match &error {
+        let challenger = Challenger::new(pinned).map_err(|error| Failure::new(error.to_string()))?;
+        let ask = async || {
+            let request = http::Request::post(&uri)
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .header(CHALLENGE_HEADER, challenger.challenge().to_string())
+                .body(Body::from(body.clone()))
+                .map_err(kube::Error::HttpError)?;
+            let (head, answer) = client.send(request).await?.into_parts();
+            let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
+            let proof = head.headers.get(PROOF_HEADER).and_then(|proof| proof.to_str().ok()).map(str::to_owned);
+            let status = head.status.as_u16();
+            if proof.is_none() && matches!(status, 429 | 503 | 504) {
+                return Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status))));
+            }
+            Ok((status, answer, proof))
+        };
+        let (status, answer, proof) = self.patiently(ask).map_err(|error| self.unreached(&error))?;
+        let fingerprint = pinned.fingerprint();
+        let Some(proof) = proof else {
+            let problem = request::parse::<Problem>(&answer).ok();
+            let refused = problem.is_some_and(|problem| problem.error == "challenge-refused");
+            if status != 200 && !refused {
+                return Err(self.unreached(&kube::Error::Api(Box::new(Status::failure("", "").with_code(status)))));
+            }
+            let failure = if refused {
+                Failure::new(format!("the controller of {} does not hold the key {fingerprint}", self.context))
+                    .help("another cluster, or the key was retired, marked compromised or lost: bulla keys list")
+            } else {
+                Failure::new(format!(
+                    "{} answers without a proof by {fingerprint}: refused, nothing was written",
+                    self.context
+                ))
+                .help("somebody between you and the controller answers in its place, or it is an older one")
+            };
+            return Ok(Exchanged::NotProven(failure));
+        };
+        let exchange = Exchange { path, request: &body, status, response: &answer, state };
+        if challenger.verify(&exchange, &proof).is_err() {
+            let failure = Failure::new(format!(
+                "the answer of {} is not proven by {fingerprint}: refused, nothing was written",
+                self.context
+            ))
+            .help("somebody changes what the controller publishes or answers. Look before you try again");
+            return Ok(Exchanged::NotProven(failure));
+        }
+        Ok(Exchanged::Proven { status, body: answer.to_vec() })
+    }
+
+    /// What a controller said that is proven to be the right one, and that refuses.
+    fn refusal(&self, status: u16, body: &[u8]) -> Box<Failure> {
+        let problem: Problem = request::parse(body).unwrap_or_default();
+        let failure = Failure::new(format!(
+            "the controller of {} refuses: {} ({}, HTTP {status})",
+            self.context,
+            word(&problem.message),
+            word(&problem.error)
+        ));
+        match problem.error.as_str() {
+            "unknown-recipient" => failure
+                .help("it seals for recipients of its own configuration only: --recipient NAME=FILE of the controller"),
+            "no-key" => failure.help("bulla keys list"),
+            _ => failure,
+        }
+    }
+
+    /// Why no controller answers.
+    fn unreached(&self, error: &kube::Error) -> Box<Failure> {
+        match error {
             kube::Error::Api(status) if status.code == 404 || status.code == 503 => Failure::unavailable(format!(
                 "no controller answers for {} in namespace {} (HTTP {})",
                 self.context, self.namespace, status.code
@@ -338,8 +443,8 @@ impl Cluster {
             kube::Error::Api(status) => {
                 Failure::unavailable(format!("the controller refused: HTTP {} {}", status.code, word(&status.reason)))
             }
-            _ => self.explain(&error, "the controller"),
-        })
+            _ => self.explain(error, "the controller"),
+        }
     }
 
     /// An error of a request, with what to do.
@@ -388,19 +493,12 @@ pub enum Answer {
     Refused(String),
 }
 
-#[derive(Deserialize)]
-struct RewrapResponse {
-    results: Vec<RewrapResult>,
-}
-
-#[derive(Deserialize)]
-struct RewrapResult {
-    #[serde(rename = "in")]
-    input: String,
-    #[serde(rename = "out", default)]
-    output: Option<String>,
-    #[serde(default)]
-    error: Option<String>,
+/// What came back.
+enum Exchanged {
+    /// From the holder of the key.
+    Proven { status: u16, body: Vec<u8> },
+    /// From somebody who answers and does not hold it, or holds it and says something else than was asked about.
+    NotProven(Box<Failure>),
 }
 
 fn check(text: &str, sent: &Envelope, expected: &Recipient) -> Result<Envelope> {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulla::policy::{Lists, OutputPolicy, Pattern};
-use bulla::recipient::{Recipient, is_envelope_name, parse_recipients};
+use bulla::recipient::{is_envelope_name, parse_recipients};
+use bulla::reseal::Configured;
 use bulla::resource::Drift;
+use bulla::scope::is_dns_label;
 use clap::{Parser, ValueEnum};
 
 /// Turns SealedSecret resources into native Secrets.
@@ -36,8 +38,9 @@ pub struct Args {
     /// The cluster's name, as repositories call it.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
-    /// A further recipient that may read all that is sealed for this cluster: a recovery key, another cluster (may be repeated).
-    #[arg(long = "recipient", value_name = "NAME=FILE")]
+    /// A further recipient that may read all that is sealed for this cluster: a recovery key, another cluster (may be
+    /// repeated). With ;namespaces=a,b it gets what is sealed for these namespaces only, and is not published.
+    #[arg(long = "recipient", value_name = "NAME=FILE[;namespaces=…]")]
     pub recipients: Vec<String>,
     /// How long a new key is published before it is preferred, where its SealingKey does not say.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
@@ -124,8 +127,8 @@ pub struct Settings {
     pub prefer_after: Duration,
     /// The cluster's name.
     pub cluster_name: Option<String>,
-    /// Further recipients by name.
-    pub recovery: Vec<(String, Recipient)>,
+    /// Further recipients.
+    pub configured: Vec<Configured>,
     /// Whether statuses are disbelieved on start.
     pub verify_on_start: bool,
 }
@@ -139,17 +142,12 @@ impl Args {
         if let Some(name) = &self.cluster_name {
             ensure!(is_envelope_name(name), "--cluster-name: {name:?} is not [a-z]([-a-z0-9]{{0,61}}[a-z0-9])?");
         }
-        let mut recovery: Vec<(String, Recipient)> = Vec::new();
+        let mut configured: Vec<Configured> = Vec::new();
         for given in &self.recipients {
-            let (name, file) = given.split_once('=').context("--recipient wants NAME=FILE")?;
-            ensure!(is_envelope_name(name), "--recipient: {name:?} is not [a-z]([-a-z0-9]{{0,61}}[a-z0-9])?");
-            ensure!(!file.contains(";namespaces="), "--recipient {name}: namespaces= is not supported by this version");
-            let text = std::fs::read_to_string(file).with_context(|| format!("--recipient {name}: {file}"))?;
-            let listed = parse_recipients(&text).with_context(|| format!("--recipient {name}: {file}"))?;
-            let [one] = listed.as_slice() else { bail!("--recipient {name}: {file} has {} recipients", listed.len()) };
-            let twice = recovery.iter().any(|(other, recipient)| other == name || *recipient == one.recipient);
-            ensure!(!twice, "--recipient {name}: the name or the recipient was given before");
-            recovery.push((name.to_owned(), one.recipient.clone()));
+            let one = recipient(given)?;
+            let twice = configured.iter().any(|other| other.name == one.name || other.recipient == one.recipient);
+            ensure!(!twice, "--recipient {}: the name or the recipient was given before", one.name);
+            configured.push(one);
         }
         let lists = |allow: &[String], deny: &[String]| Lists {
             allow: allow.iter().map(Pattern::new).collect(),
@@ -171,10 +169,34 @@ impl Args {
             },
             prefer_after: self.prefer_after,
             cluster_name: self.cluster_name.clone(),
-            recovery,
+            configured,
             verify_on_start: self.verify_on_start,
         })
     }
+}
+
+/// A recipient of the command line: `NAME=FILE`, and `;namespaces=` with the only namespaces that it may read.
+fn recipient(given: &str) -> Result<Configured> {
+    let (name, rest) = given.split_once('=').context("--recipient wants NAME=FILE")?;
+    ensure!(is_envelope_name(name), "--recipient: {name:?} is not [a-z]([-a-z0-9]{{0,61}}[a-z0-9])?");
+    let (file, namespaces) = match rest.split_once(';') {
+        None => (rest, None),
+        Some((file, option)) => {
+            let list = option.strip_prefix("namespaces=");
+            let list = list.with_context(|| format!("--recipient {name}: {option:?} is not namespaces=a,b"))?;
+            let list: BTreeSet<String> = list.split(',').map(str::to_owned).collect();
+            // An empty list would be read as all of them by one half of those who write it.
+            ensure!(
+                list.iter().all(|namespace| is_dns_label(namespace)),
+                "--recipient {name}: namespaces= wants names of namespaces, with commas between them"
+            );
+            (file, Some(list))
+        }
+    };
+    let text = std::fs::read_to_string(file).with_context(|| format!("--recipient {name}: {file}"))?;
+    let listed = parse_recipients(&text).with_context(|| format!("--recipient {name}: {file}"))?;
+    let [one] = listed.as_slice() else { bail!("--recipient {name}: {file} has {} recipients", listed.len()) };
+    Ok(Configured { name: name.to_owned(), recipient: one.recipient.clone(), namespaces })
 }
 
 /// At most this: a year.
@@ -216,6 +238,23 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn recipients_may_be_limited_to_namespaces() {
+        let identity = bulla::recipient::Identity::generate(bulla::recipient::RecipientKind::Hybrid).unwrap();
+        let dir = std::env::temp_dir().join(format!("bulla-args-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("dr.pub");
+        std::fs::write(&file, identity.recipient().as_str()).unwrap();
+        let file = file.display();
+        assert_eq!(recipient(&format!("dr={file}")).unwrap().namespaces, None);
+        let limited = recipient(&format!("dr={file};namespaces=shop,live")).unwrap();
+        assert_eq!(limited.namespaces, Some(["live", "shop"].map(str::to_owned).into()));
+        for wrong in ["", "namespaces=", "namespaces=a,,b", "namespaces=a, b", "namespace=a", "namespaces=*"] {
+            assert!(recipient(&format!("dr={file};{wrong}")).is_err(), "{wrong}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -11,34 +11,36 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bulla::envelope::Envelope;
 use bulla::open::{OpenError, Strictness, inspect};
-use bulla::resource::{API_VERSION, KIND, KeyState, SealedSecret};
+use bulla::proof::{CHALLENGE_HEADER, Exchange, PROOF_HEADER, PROVE_PATH, state};
+use bulla::request::{
+    BodyError, MAX_BODY, MAX_ENVELOPES, RewrapAnswer, RewrapRequest, Rewrapped, parse, parse_reseal, parse_sealed,
+};
+use bulla::reseal::{Household, reseal};
+use bulla::resource::KeyState;
 use bulla::rewrap::rewrap;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::args::Settings;
 use crate::keyring::Ring;
 use crate::metrics::{Metrics, Served, text};
 use crate::reconcile::verdict_of_open;
 
-/// Bytes of a body.
-const MAX_BODY: usize = 2 << 20;
-/// Envelopes in one request.
-const MAX_ENVELOPES: usize = 1024;
 /// Requests to `/v1` at once; more are told 429.
 const MAX_REQUESTS: usize = 16;
 /// Connections at once; more wait in the system's queue.
@@ -52,6 +54,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Server {
     /// The key ring.
     pub ring: watch::Receiver<Arc<Ring>>,
+    /// The settings: the cluster's name, and recipients besides its keys.
+    pub settings: Arc<Settings>,
     /// Whether the caches are in.
     pub synced: Arc<AtomicBool>,
     /// The metrics.
@@ -63,18 +67,26 @@ pub struct Server {
 
 impl Server {
     /// A server that has no requests.
-    pub fn new(ring: watch::Receiver<Arc<Ring>>, synced: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        ring: watch::Receiver<Arc<Ring>>,
+        settings: Arc<Settings>,
+        synced: Arc<AtomicBool>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let (requests, crypto) = (Semaphore::new(MAX_REQUESTS), Arc::new(Semaphore::new(1)));
-        Arc::new(Self { ring, synced, metrics, requests, crypto })
+        Arc::new(Self { ring, settings, synced, metrics, requests, crypto })
     }
 }
 
-/// The routes of `--http-addr`. `/v1/reseal` and `/v1/prove` are not there yet.
+/// The routes of `--http-addr`.
 pub fn routes(server: Arc<Server>) -> Router {
     let v1 = Router::new()
         .route("/v1/verify", post(verify))
         .route("/v1/rewrap", post(rewrap_lines))
+        .route("/v1/reseal", post(reseal_object))
+        .route(PROVE_PATH, post(prove))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(server.clone(), proven))
         .layer(from_fn_with_state(server.clone(), bounded));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -111,6 +123,8 @@ async fn bounded(State(server): State<Arc<Server>>, request: Request, next: Next
     let path = match request.uri().path() {
         "/v1/verify" => "/v1/verify",
         "/v1/rewrap" => "/v1/rewrap",
+        "/v1/reseal" => "/v1/reseal",
+        PROVE_PATH => PROVE_PATH,
         _ => "other",
     };
     let response = match server.requests.try_acquire() {
@@ -122,6 +136,57 @@ async fn bounded(State(server): State<Arc<Server>>, request: Request, next: Next
     };
     server.metrics.http.get_or_create(&Served { path, code: response.status().as_u16() }).inc();
     response
+}
+
+/// What whoever sends a challenge that is not taken up is told, whatever the reason.
+fn refused() -> Response {
+    problem(StatusCode::UNPROCESSABLE_ENTITY, "challenge-refused", "no key here answers this challenge")
+}
+
+/// Proves the answer to a request that carries a challenge (docs/proofs.md). A challenge that is not taken up ends the
+/// request before anything else is done for it.
+async fn proven(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let (parts, body) = request.into_parts();
+    let challenge = {
+        let mut challenges = parts.headers.get_all(CHALLENGE_HEADER).iter();
+        match (challenges.next(), challenges.next()) {
+            (None, _) if path != PROVE_PATH => return next.run(Request::from_parts(parts, body)).await,
+            (Some(one), None) => one.to_str().unwrap_or_default().to_owned(),
+            // None, where it is all that is asked for, or two.
+            _ => String::new(),
+        }
+    };
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "at most 2 MiB");
+    };
+    let ring = server.ring.borrow().clone();
+    let state = if path == PROVE_PATH { state(&ring.published) } else { Vec::new() };
+    let prover = match compute(&server, move || ring.accept(&challenge)).await {
+        Ok(Some(prover)) => prover,
+        Ok(None) => return refused(),
+        Err(response) => return *response,
+    };
+    let response = next.run(Request::from_parts(parts, Body::from(body.clone()))).await;
+    let (mut parts, answer) = response.into_parts();
+    let Ok(answer) = to_bytes(answer, usize::MAX).await else {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "unavailable", "there is no answer");
+    };
+    let exchange =
+        Exchange { path: &path, request: &body, status: parts.status.as_u16(), response: &answer, state: &state };
+    if let Ok(proof) = HeaderValue::from_str(&prover.prove(&exchange)) {
+        parts.headers.insert(PROOF_HEADER, proof);
+    }
+    Response::from_parts(parts, Body::from(answer))
+}
+
+/// Its proof is the answer.
+async fn prove(body: Result<Bytes, BytesRejection>) -> Response {
+    match taken(body) {
+        Ok(body) if body.is_empty() => answer(StatusCode::OK, &json!({})),
+        Ok(_) => problem(StatusCode::BAD_REQUEST, "malformed", "wanted: no body"),
+        Err(response) => *response,
+    }
 }
 
 async fn ready(State(server): State<Arc<Server>>) -> Response {
@@ -156,11 +221,16 @@ async fn compute<T: Send + 'static>(
     worked.await.map_err(|_| failed())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Kind {
-    api_version: Option<String>,
-    kind: Option<String>,
+/// What a body that can't be used is told.
+fn unusable(error: BodyError, wanted: &str) -> Response {
+    match error {
+        BodyError::Kind => {
+            problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-kind", "not a bulla.dev/v1alpha1 SealedSecret")
+        }
+        BodyError::NotJson | BodyError::Form => {
+            problem(StatusCode::BAD_REQUEST, "malformed", &format!("{error}; wanted: {wanted}"))
+        }
+    }
 }
 
 /// Whether a SealedSecret opens here. What it says depends on public text and on whether each item is authentic, never on
@@ -170,21 +240,9 @@ async fn verify(State(server): State<Arc<Server>>, body: Result<Bytes, BytesReje
         Ok(body) => body,
         Err(response) => return *response,
     };
-    let malformed = |message: &str| problem(StatusCode::BAD_REQUEST, "malformed", message);
-    let Ok(kind) = serde_json::from_slice::<Kind>(&body) else { return malformed("not a JSON object") };
-    match (kind.api_version.as_deref(), kind.kind.as_deref()) {
-        (Some(API_VERSION), Some(KIND)) => {}
-        (Some(_), Some(_)) => {
-            return problem(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unknown-kind",
-                "not a bulla.dev/v1alpha1 SealedSecret",
-            );
-        }
-        _ => return malformed("apiVersion or kind is missing"),
-    }
-    let Ok(sealed) = serde_json::from_slice::<SealedSecret>(&body) else {
-        return malformed("not of the form that the custom resource definition demands");
+    let sealed = match parse_sealed(&body) {
+        Ok(sealed) => sealed,
+        Err(error) => return unusable(error, "a SealedSecret as its custom resource definition demands it"),
     };
     let ring = server.ring.borrow().clone();
     let opened = compute(&server, move || match inspect(&sealed, Strictness::Reader) {
@@ -197,28 +255,12 @@ async fn verify(State(server): State<Arc<Server>>, body: Result<Bytes, BytesReje
         Ok(Err(error)) => {
             let verdict = verdict_of_open(&error);
             if verdict.reason == "Malformed" {
-                return malformed(&verdict.message);
+                return problem(StatusCode::BAD_REQUEST, "malformed", &verdict.message);
             }
             let body = json!({ "opens": false, "reason": verdict.reason, "message": verdict.message });
             answer(StatusCode::CONFLICT, &body)
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RewrapRequest {
-    envelopes: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Rewrapped {
-    #[serde(rename = "in")]
-    from: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    out: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
 }
 
 /// Wraps data keys anew, for the preferred key and nobody else.
@@ -227,8 +269,9 @@ async fn rewrap_lines(State(server): State<Arc<Server>>, body: Result<Bytes, Byt
         Ok(body) => body,
         Err(response) => return *response,
     };
-    let Ok(request) = serde_json::from_slice::<RewrapRequest>(&body) else {
-        return problem(StatusCode::BAD_REQUEST, "malformed", "wanted: {\"envelopes\": [text…]}");
+    let request: RewrapRequest = match parse(&body) {
+        Ok(request) => request,
+        Err(error) => return unusable(error, "{\"envelopes\": [text…]}"),
     };
     if request.envelopes.len() > MAX_ENVELOPES {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "at most 1024 envelopes");
@@ -239,17 +282,54 @@ async fn rewrap_lines(State(server): State<Arc<Server>>, body: Result<Bytes, Byt
     }
     let results = compute(&server, move || {
         let one = |text: String| {
-            let (out, error) = match rewrap_line(&ring, &text) {
+            let (output, error) = match rewrap_line(&ring, &text) {
                 Ok(out) => (Some(out), None),
-                Err(reason) => (None, Some(reason)),
+                Err(reason) => (None, Some(reason.to_owned())),
             };
-            Rewrapped { from: text, out, error }
+            Rewrapped { input: text, output, error }
         };
-        request.envelopes.into_iter().map(one).collect::<Vec<_>>()
+        RewrapAnswer { results: request.envelopes.into_iter().map(one).collect() }
     });
     match results.await {
-        Ok(results) => answer(StatusCode::OK, &json!({ "results": results })),
+        Ok(results) => answer(StatusCode::OK, &results),
         Err(response) => *response,
+    }
+}
+
+/// Seals an object afresh in its own place, for those who read it and recipients of the configuration.
+async fn reseal_object(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match taken(body) {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let request = match parse_reseal(&body) {
+        Ok(request) => request,
+        Err(error) => return unusable(error, "{\"object\": SealedSecret, \"add\": [NAME…]}"),
+    };
+    let (ring, settings) = (server.ring.borrow().clone(), server.settings.clone());
+    let resealed = compute(&server, move || {
+        let identities = ring.identities();
+        let household = Household {
+            name: settings.cluster_name.as_deref(),
+            identities: &identities,
+            preferred: ring.preferred()?.identity.recipient(),
+            own: &ring.own,
+            configured: &settings.configured,
+        };
+        Some(reseal(&request.object, &household, &request.add))
+    });
+    match resealed.await {
+        Err(response) => *response,
+        Ok(None) => problem(StatusCode::SERVICE_UNAVAILABLE, "no-key", "there is no Active key to wrap for"),
+        Ok(Some(Ok(object))) => answer(StatusCode::OK, &object),
+        Ok(Some(Err(refused))) => {
+            let status = match refused.reason() {
+                "malformed" => StatusCode::BAD_REQUEST,
+                "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::CONFLICT,
+            };
+            problem(status, refused.reason(), &refused.to_string())
+        }
     }
 }
 

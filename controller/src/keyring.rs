@@ -9,6 +9,7 @@ use base64::Engine as _;
 use bulla::metadata::{
     KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, PREFERRED_AT_ANNOTATION, PUBLISHED_AT_ANNOTATION, SEALING_KEY_TYPE,
 };
+use bulla::proof::{Challenge, Prover};
 use bulla::recipient::{Fingerprint, Identity, RecipientKind, parse_identities, parse_recipients};
 use bulla::resource::{API_VERSION, KeyFormat, KeyState, SealingKey, SealingKeyStatus};
 use futures::StreamExt as _;
@@ -45,6 +46,8 @@ pub struct RingKey {
     pub identity: Arc<Identity>,
     /// Its state in effect, never Retired.
     pub state: KeyState,
+    /// Whether it answers challenges (docs/proofs.md): Active, or Standby after it was published in this cluster.
+    pub answers: bool,
 }
 
 /// The keys that open, in the order in which lines are looked for: the most recently preferred first.
@@ -56,6 +59,10 @@ pub struct Ring {
     pub keys: Vec<RingKey>,
     /// Of `keys`, the one to wrap for.
     pub preferred: Option<usize>,
+    /// All keys of this cluster, also those that open nothing.
+    pub own: BTreeSet<Fingerprint>,
+    /// What the ConfigMap says when this controller has written it.
+    pub published: BTreeMap<String, String>,
 }
 
 impl Ring {
@@ -69,6 +76,13 @@ impl Ring {
         self.keys.iter().find(|key| key.identity.recipient().fingerprint() == fingerprint)
     }
 
+    /// Takes a challenge up, as it came in a header; `None` for whatever reason.
+    pub fn accept(&self, challenge: &str) -> Option<Prover> {
+        let challenge: Challenge = challenge.parse().ok()?;
+        let key = self.find(challenge.fingerprint()).filter(|key| key.answers)?;
+        challenge.accept(&key.identity).ok()
+    }
+
     /// The key to wrap for.
     pub fn preferred(&self) -> Option<&RingKey> {
         self.keys.get(self.preferred?)
@@ -76,9 +90,13 @@ impl Ring {
 
     fn same(&self, other: &Self) -> bool {
         let of = |ring: &Self| -> Vec<_> {
-            ring.keys.iter().map(|key| (key.identity.recipient().fingerprint(), key.state)).collect()
+            ring.keys.iter().map(|key| (key.identity.recipient().fingerprint(), key.state, key.answers)).collect()
         };
-        self.complete == other.complete && self.preferred == other.preferred && of(self) == of(other)
+        self.complete == other.complete
+            && self.preferred == other.preferred
+            && of(self) == of(other)
+            && self.own == other.own
+            && self.published == other.published
     }
 }
 
@@ -454,6 +472,7 @@ fn ordered(keys: &[Key]) -> Vec<&Key> {
 
 fn fill_ring(keys: &[Key], now: Timestamp, plan: &mut Plan) {
     let chosen = preferred(keys, now).map(|key| key.name.as_str());
+    plan.ring.own = keys.iter().map(|key| key.identity.recipient().fingerprint()).collect();
     let mut loaded = ordered(keys);
     loaded.retain(|key| key.state != KeyState::Retired);
     // The one to wrap for first, also in the moment before its time is written down.
@@ -464,7 +483,12 @@ fn fill_ring(keys: &[Key], now: Timestamp, plan: &mut Plan) {
         *count += 1;
         if *count <= MAX_KEYS {
             let (name, identity) = (key.name.as_str().into(), key.identity.clone());
-            plan.ring.keys.push(RingKey { name, identity, state: key.state });
+            let answers = match key.state {
+                KeyState::Active => true,
+                KeyState::Standby => key.published.is_some(),
+                KeyState::Retired | KeyState::Compromised => false,
+            };
+            plan.ring.keys.push(RingKey { name, identity, state: key.state, answers });
         }
     }
     plan.ring.preferred = chosen.and_then(|name| plan.ring.keys.iter().position(|key| &*key.name == name));
@@ -489,8 +513,10 @@ fn publish(observed: &Observed, settings: &Settings, keys: &[Key], now: Timestam
     if let Some(name) = &settings.cluster_name {
         data.insert("cluster".to_owned(), name.clone());
     }
+    // Whoever is limited to some namespaces is not to be sealed for everywhere.
+    let everywhere = settings.configured.iter().filter(|configured| configured.namespaces.is_none());
     let recovery: String =
-        settings.recovery.iter().map(|(name, recipient)| format!("# name: {name}\n{}\n", recipient.as_str())).collect();
+        everywhere.map(|one| format!("# name: {}\n{}\n", one.name, one.recipient.as_str())).collect();
     if !recovery.is_empty() {
         data.insert("recovery".to_owned(), recovery);
     }
@@ -498,8 +524,9 @@ fn publish(observed: &Observed, settings: &Settings, keys: &[Key], now: Timestam
     let is = config.and_then(|config| config.data.as_ref());
     let binary = config.and_then(|config| config.binary_data.as_ref()).is_some_and(|data| !data.is_empty());
     if is != Some(&data) || binary {
-        plan.actions.push(Action::Publish { data });
+        plan.actions.push(Action::Publish { data: data.clone() });
     }
+    plan.ring.published = data;
 }
 
 fn statuses(observed: &Observed, keys: &[Key], now: Timestamp, plan: &mut Plan) {

@@ -297,8 +297,8 @@ async fn look_with(
         })
     };
     let api = Api::new(kube::Client::new(service, "shop"));
-    let key = RingKey { name: "k".into(), identity: identity.clone(), state: KeyState::Active };
-    let ring = Ring { complete: true, keys: vec![key], preferred: Some(0) };
+    let key = RingKey { name: "k".into(), identity: identity.clone(), state: KeyState::Active, answers: true };
+    let ring = Ring { complete: true, keys: vec![key], preferred: Some(0), ..Ring::default() };
     let context = Context {
         events: Events::new(api.clone(), "test".to_owned()),
         api,

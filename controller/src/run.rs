@@ -119,7 +119,7 @@ async fn run(args: &Args) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let server = Server::new(ring.clone(), synced.clone(), metrics.clone());
+    let server = Server::new(ring.clone(), settings.clone(), synced.clone(), metrics.clone());
     let http = tokio::spawn(serve(listen(args.http_addr, "http").await?, routes(server), stop.clone()));
     let listener = listen(args.metrics_addr, "metrics").await?;
     let scraped = tokio::spawn(serve(listener, metrics_routes(metrics.registry()), stop.clone()));

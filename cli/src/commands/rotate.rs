@@ -28,16 +28,26 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     // What is misspelt is found out before there is a new key.
     tree::files(&paths)?;
     let cluster = cluster::connect(&args.cluster)?;
-    // Nor is a key made whose envelopes nobody could ask for.
-    cluster.reach()?;
     let first = cluster.keys()?.is_empty();
+    // Nor is a key made whose envelopes nobody could ask for. Who holds the key of today vouches for the next.
+    let pinned = if first { None } else { cluster.published()?.preferred().map(|listed| listed.recipient.clone()) };
+    if let Some(pinned) = &pinned {
+        cluster.prove(pinned)?;
+    }
     let created = keys::create_in(&cluster, None, args.format, args.prefer_after.as_deref())?;
     let name = created.metadata.name.clone().unwrap_or_default();
     output::say(&format!("created SealingKey {}/{name} in {}", cluster.namespace, cluster.context));
     let limit = if first { limit.or(Some(Duration::from_secs(GRACE))) } else { limit };
     let recipient = wait(&cluster, &name, limit)?;
     output::say(&format!("{} is published and preferred", recipient.fingerprint()));
-    let published = cluster.published()?;
+    let published = match &pinned {
+        Some(pinned) => cluster.prove(pinned)?,
+        None => cluster.published()?,
+    };
+    if published.preferred().is_none_or(|listed| listed.recipient != recipient) {
+        return Err(Failure::new(format!("{} is not the preferred recipient any more", recipient.fingerprint()))
+            .help("bulla keys list; then bulla reseal PATH --live"));
+    }
     let name_of = published.name.clone().map_or(NameSource::None, NameSource::Comment);
     let targets = recipients::targets(vec![(recipient.clone(), name_of)], false)?;
     let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::Write, fresh: false };

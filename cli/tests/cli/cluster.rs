@@ -1,10 +1,12 @@
 //! What a command asks a cluster, and what it takes from the answers: a server of our own that speaks like an API server.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use bulla::envelope::Envelope;
+use bulla::proof::{Challenge, Challenger, Exchange, PROVE_PATH};
 use bulla::recipient::{Identity, RecipientKind};
 use bulla::rewrap::rewrap;
 use serde_json::{Value, json};
@@ -22,6 +24,27 @@ struct State {
     forge: Forge,
     /// Makes new keys preferred.
     prefers: bool,
+    /// How it proves what it answers.
+    proof: Proof,
+    /// The proof that was given last.
+    last: String,
+}
+
+/// How a server proves what it answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Right,
+    /// Not at all, as one that does not know of proofs.
+    Without,
+    /// Refuses the challenge, as one that does not hold the key.
+    Refused,
+    /// By the key of somebody else.
+    Another,
+    /// With the proof of an answer before.
+    Replayed,
+    /// Of another answer than it gives.
+    OfAnother,
+    Malformed,
 }
 
 type Forge = fn(Value) -> Value;
@@ -43,6 +66,8 @@ impl Server {
             requests: Vec::new(),
             forge: |answer| answer,
             prefers: true,
+            proof: Proof::Right,
+            last: String::new(),
         }));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -80,15 +105,18 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         if reader.read_line(&mut first).unwrap_or(0) == 0 {
             return;
         }
-        let mut length = 0;
+        let (mut length, mut challenge) = (0, None);
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).expect("a header");
             if line.trim().is_empty() {
                 break;
             }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a number");
+            let (name, value) = line.split_once(':').expect("a header");
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().expect("a number"),
+                "bulla-challenge" => challenge = Some(value.trim().to_owned()),
+                _ => {}
             }
         }
         let mut body = vec![0; length];
@@ -96,16 +124,62 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let mut words = first.split(' ');
         let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));
         let path = path.split('?').next().expect("a path");
-        let (status, answer) = respond(&mut state.lock().expect("no panic"), method, path, &body);
-        let answer = answer.to_string();
+        let mut state = state.lock().expect("no panic");
+        let (mut status, answer) = respond(&mut state, method, path, &body);
+        let mut answer = answer.to_string();
+        let mut proof = String::new();
+        if let Some((_, path)) = path.rsplit_once("/v1/").filter(|_| method == "POST" && status == 200) {
+            match prove(&mut state, &challenge.expect("a challenge"), &format!("/v1/{path}"), &body, &answer) {
+                Some(made) => proof = made,
+                None => {
+                    (status, answer) = (422, json!({"error": "challenge-refused", "message": "x"}).to_string());
+                }
+            }
+        }
+        drop(state);
         let head = format!(
-            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{proof}\r\n",
             answer.len()
         );
         if reader.get_mut().write_all((head + &answer).as_bytes()).is_err() {
             return;
         }
     }
+}
+
+/// The header of a proof; `None` refuses the challenge.
+fn prove(state: &mut State, challenge: &str, path: &str, request: &[u8], response: &str) -> Option<String> {
+    let challenge: Challenge = challenge.parse().expect("a challenge");
+    let published = if path == PROVE_PATH { bulla::proof::state(&data(state)) } else { Vec::new() };
+    let response = if state.proof == Proof::OfAnother { "{}{}" } else { response };
+    let exchange = Exchange { path, request, status: 200, response: response.as_bytes(), state: &published };
+    let made = match state.proof {
+        Proof::Without => return Some(String::new()),
+        Proof::Refused => return None,
+        Proof::Another => {
+            let other = Identity::generate(RecipientKind::Hybrid).expect("randomness");
+            let own = Challenger::new(other.recipient()).expect("randomness");
+            own.challenge().accept(&other).expect("its own").prove(&exchange)
+        }
+        Proof::Replayed => state.last.clone(),
+        Proof::Malformed => "not base64".into(),
+        Proof::Right | Proof::OfAnother => {
+            let held = state.keys.iter().find_map(|(_, key)| challenge.accept(key).ok())?;
+            held.prove(&exchange)
+        }
+    };
+    state.last.clone_from(&made);
+    Some(format!("Bulla-Proof: {made}\r\n"))
+}
+
+/// What it publishes.
+fn data(state: &State) -> BTreeMap<String, String> {
+    let mut recipients = vec![state.keys[state.preferred].1.recipient().as_str()];
+    let others = state.keys.iter().enumerate().filter(|(i, _)| *i != state.preferred);
+    recipients.extend(others.map(|(_, key)| key.1.recipient().as_str()));
+    let entries =
+        [("recipients", recipients.join("\n")), ("cluster", "prod".into()), ("recovery", state.recovery.clone())];
+    entries.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 fn key(state: &State, index: usize) -> Value {
@@ -126,20 +200,15 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Va
     state.requests.push(format!("{method} {path}"));
     let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound"});
     let Some((_, rest)) = path.split_once(NAMESPACE) else {
-        return if path.ends_with("/v1/rewrap") { (200, rewrapped(state, body)) } else { (404, missing) };
+        return match path.rsplit_once("/v1/") {
+            Some((_, "rewrap")) => (200, rewrapped(state, body)),
+            Some((_, "prove")) => (200, json!({})),
+            _ => (404, missing),
+        };
     };
     match (method, rest) {
         ("GET", "configmaps/bulla-recipients") => {
-            let mut recipients = vec![state.keys[state.preferred].1.recipient().as_str()];
-            recipients.extend(
-                state
-                    .keys
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| *i != state.preferred)
-                    .map(|(_, k)| k.1.recipient().as_str()),
-            );
-            let data = json!({"recipients": recipients.join("\n"), "cluster": "prod", "recovery": state.recovery});
+            let data = data(state);
             (
                 200,
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bulla-recipients"}, "data": data}),
@@ -166,6 +235,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Va
             }
         }
         ("POST", "services/http:bulla:http/proxy/v1/rewrap") => (200, rewrapped(state, body)),
+        ("POST", "services/http:bulla:http/proxy/v1/prove") => (200, json!({})),
         _ => (404, missing),
     }
 }
@@ -352,7 +422,7 @@ fn forged_answers_are_refused_and_nothing_is_written() {
             },
             "answered for an envelope that was not sent",
         ),
-        (|_| json!({"hello": 1}), "the controller's answer is none to a rewrap"),
+        (|_| json!({"hello": 1}), "the controller's answer is none to /v1/rewrap"),
     ];
     for (forge, wanted) in forgeries {
         server.state().forge = forge;
@@ -361,6 +431,51 @@ fn forged_answers_are_refused_and_nothing_is_written() {
         assert!(run.err.contains(wanted), "{}", run.err);
         assert_eq!(before, (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml")));
     }
+}
+
+#[test]
+fn answers_that_are_not_proven_by_the_pinned_key_are_refused_and_nothing_is_written() {
+    let (server, sandbox) = sealed();
+    let second = next_key(&server);
+    let recipient = server.state().keys[1].1.recipient().as_str().to_owned();
+    sandbox.write("second.pub", recipient);
+    let before = (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml"));
+    let url = format!("http://{}", server.address);
+    let over_url = ["--controller-url", url.as_str(), "-R", "second.pub"];
+    for (proof, wanted) in [
+        (Proof::Without, format!("error: prod answers without a proof by {second}: refused, nothing was written")),
+        (Proof::Refused, format!("error: the controller of prod does not hold the key {second}")),
+        (Proof::Another, format!("error: the answer of prod is not proven by {second}: refused, nothing was written")),
+        (Proof::OfAnother, format!("error: the answer of prod is not proven by {second}")),
+        (Proof::Replayed, format!("error: the answer of prod is not proven by {second}")),
+        (Proof::Malformed, format!("error: the answer of prod is not proven by {second}")),
+    ] {
+        server.state().proof = proof;
+        let run = sandbox.run(&["reseal", "t", "--live"]);
+        assert!(run.code == 1 && run.err.starts_with(&wanted), "{}", run.err);
+        let run = sandbox.run(&[&["reseal", "t", "--live"][..], &over_url].concat());
+        assert!(run.code == 1 && run.err.starts_with(&wanted.replace("prod", &url)), "{}", run.err);
+        assert_eq!(before, (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml")));
+    }
+    // A key that the cluster does not hold: whoever answers, nothing is taken from it.
+    server.state().proof = Proof::Right;
+    let other = Identity::generate(RecipientKind::Hybrid).expect("randomness");
+    sandbox.write("other.pub", other.recipient().as_str());
+    let run = sandbox.run(&["reseal", "t", "--live", "-R", "other.pub"]);
+    let fingerprint = other.recipient().fingerprint();
+    assert!(
+        run.err.starts_with(&format!("error: the controller of prod does not hold the key {fingerprint}")),
+        "{}",
+        run.err
+    );
+    sandbox.run(&[&["reseal", "t", "--live"][..], &over_url].concat()).well();
+    assert!(sandbox.read("t/a.yaml").contains(&second));
+    // Without one who proves to hold the key of today no new one is made.
+    server.state().proof = Proof::Another;
+    let keys = server.state().keys.len();
+    let run = sandbox.run(&["rotate", "t", "--prefer-after", "0s"]);
+    assert!(run.code == 1 && run.err.contains("is not proven by"), "{}", run.err);
+    assert_eq!(server.state().keys.len(), keys);
 }
 
 #[test]
