@@ -232,7 +232,18 @@ fn excerpt(text: &str, span: Span) -> Option<Excerpt> {
 
 /// How a path is shown.
 pub fn shown(path: &Path) -> String {
-    if path.as_os_str() == "-" { "standard input".into() } else { path.display().to_string() }
+    if path.as_os_str() == "-" { "standard input".into() } else { printable(&path.to_string_lossy()) }
+}
+
+/// A text from outside as it may be shown: what steers a terminal or turns the direction of writing is written out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let steers = c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if steers { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// An error of reading or writing a file.

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod failure;
 mod files;
+mod git;
 mod input;
 mod model;
 mod output;
