@@ -48,6 +48,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "bitnami")]
+pub mod bitnami;
 pub mod digest;
 pub mod envelope;
 pub mod item;

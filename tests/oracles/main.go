@@ -27,6 +27,7 @@ const usage = `usage:
   oracles age -d -i IDENTITY_FILE [INPUT]           the same, called like age
   oracles age-keygen hybrid|classical               an identity file
   oracles age-keygen -y IDENTITY_FILE               its recipients, called like age-keygen
+  oracles bitnami …                                 the other format
 `
 
 var errUsage = errors.New("usage")
@@ -46,6 +47,9 @@ func main() {
 func run(args []string) error {
 	if len(args) == 0 {
 		return errUsage
+	}
+	if args[0] == "bitnami" {
+		return bitnami(args[1:])
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -1,0 +1,26 @@
+//! The format of Bitnami sealed-secrets, `bitnami.com/v1alpha1` (format.md, "Bitnami"): read and written bit for bit.
+//!
+//! Each value has a session key of its own, wrapped with RSA-OAEP for one certificate; its label binds it to a place, which
+//! comes from the object's metadata and annotations, never from its template. The ciphertext names no key, so opening
+//! tries: the key that opened the object before, then the newest first. One RSA-4096 operation costs more than a
+//! millisecond, a key of another size costs nothing.
+//!
+//! What this format can't do, and the native one can: tell without a key that an item was moved; several recipients;
+//! one-line rotation; post-quantum secrecy.
+
+mod key;
+mod resource;
+mod sealed;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::{Certificate, CertificateError, KEY_BITS, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
+pub use resource::{
+    API_VERSION, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, BitnamiStatus,
+    CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,
+};
+pub use sealed::{
+    ItemError, OpenError, Opened, ResealError, Resealed, label, open, open_item, operations, reseal, seal, seal_item,
+    verify,
+};
