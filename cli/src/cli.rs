@@ -112,8 +112,8 @@ pub enum Generate {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Recipients")]
 pub struct RecipientArgs {
-    /// Seal for this recipient (age1pq… or age1…); may be repeated
-    #[arg(short = 'r', long = "recipient", value_name = "RECIPIENT")]
+    /// Seal for this recipient: a name of .bulla.yaml, or the key itself (age1pq… or age1…); may be repeated
+    #[arg(short = 'r', long = "recipient", value_name = "NAME|RECIPIENT")]
     pub recipients: Vec<String>,
     /// Seal for the recipients in this file (.pub); may be repeated
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
@@ -121,6 +121,12 @@ pub struct RecipientArgs {
     /// A certificate of the established sealed-secrets controller (not in this version)
     #[arg(long, value_name = "FILE|URL")]
     pub cert: Option<String>,
+    /// Leave out those who are recipients of everything (always: true in .bulla.yaml)
+    #[arg(long)]
+    pub no_always: bool,
+    /// The policy to go by, instead of the .bulla.yaml at the repository's root, whoever owns it
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Let hybrid and classical recipients stand together: what is sealed is only as safe as the classical one
     #[arg(long)]
     pub allow_mixed: bool,

@@ -132,6 +132,17 @@ impl Failure {
         self
     }
 
+    /// At a place of a text that holds nothing secret: the line is shown as it is.
+    pub fn at_public(mut self: Box<Self>, file: &str, text: &str, span: Span) -> Box<Self> {
+        self.location = Some(Location {
+            file: file.into(),
+            line: Some(span.line),
+            column: Some(span.column),
+            excerpt: public_excerpt(text, span),
+        });
+        self
+    }
+
     /// As text: `error:`, the place, the line, details, help.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -228,6 +239,23 @@ fn excerpt(text: &str, span: Span) -> Option<Excerpt> {
     };
     let line = format!("{before}{shown}{tail}");
     (line.chars().count() <= MAX).then(|| Excerpt { len: shown.chars().count().max(1), at, text: line })
+}
+
+/// The line of a place as it is, but for characters that a terminal would obey.
+fn public_excerpt(text: &str, span: Span) -> Option<Excerpt> {
+    const MAX: usize = 160;
+    let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(start..)?.lines().next()?;
+    let at = line.get(..span.start - start)?.chars().count();
+    let end = span.end.min(start + line.len()).max(span.start);
+    let marked = text.get(span.start..end)?.trim_end();
+    let visible = |c: char| if c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c) { '·' } else { c };
+    let length = line.chars().count();
+    (length <= MAX && length > at).then(|| Excerpt {
+        text: line.chars().map(visible).collect(),
+        at,
+        len: marked.chars().count().max(1),
+    })
 }
 
 /// How a path is shown.

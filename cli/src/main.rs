@@ -13,6 +13,7 @@ mod git;
 mod input;
 mod model;
 mod output;
+mod policy;
 mod recipients;
 mod tree;
 

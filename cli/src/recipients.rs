@@ -1,37 +1,61 @@
 //! Whom to seal for, and who opens: what was named on the command line, as the library knows it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use bulla::recipient::{
     Identity, IdentityError, KeyFileError, ListedRecipient, NameSource, Recipient, RecipientError, Targets,
-    TargetsError, parse_identities, parse_recipients,
+    TargetsError, is_envelope_name, parse_identities, parse_recipients,
 };
+use bulla::scope::Scope;
 use zeroize::Zeroizing;
 
 use crate::cli::{ClusterArgs, RecipientArgs};
 use crate::cluster;
 use crate::failure::{Failure, Result, shown};
+use crate::policy::{Finder, Policy, Rule};
 use crate::{files, output};
 
 const NO_BITNAMI: &str = "this is a certificate for Bitnami's format, which this version doesn't write";
 const BITNAMI_HELP: &str =
     "seal for an age recipient of the cluster: bulla recipients --context NAME > prod.pub, then -R prod.pub";
 
-/// Recipients of the command line; `None` when none is named.
+/// Recipients of the command line without a policy; `None` when none is named.
 pub fn named(args: &RecipientArgs) -> Result<Option<Targets>> {
+    given(args, None)?.map(|given| targets(given, args.allow_mixed)).transpose()
+}
+
+/// Recipients of the command line; `None` when none is named. A policy's name for a recipient comes before any other.
+fn given(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Vec<(Recipient, NameSource)>>> {
     if let Some(cert) = &args.cert {
         return Err(Failure::usage(format!("--cert {cert}: {NO_BITNAMI}")).help(BITNAMI_HELP));
     }
+    if args.recipients.is_empty() && args.recipients_files.is_empty() {
+        return Ok(None);
+    }
+    let pins = policy.map(Policy::pins).transpose()?.unwrap_or_default();
     let mut given = Vec::new();
+    let mut add = |recipient: Recipient, source: NameSource| {
+        let pinned = pins.iter().find(|pin| pin.listed.recipient == recipient);
+        given.push((recipient, pinned.map_or(source, |pin| NameSource::Policy(pin.name.clone()))));
+    };
     for text in &args.recipients {
-        let recipient = text.trim().parse::<Recipient>().map_err(|error| {
+        let text = text.trim();
+        if is_envelope_name(text) && !text.starts_with("age1") {
+            let pin = pins.iter().find(|pin| pin.name == text).ok_or_else(|| unknown(text, policy))?;
+            add(pin.listed.recipient.clone(), NameSource::Policy(text.to_owned()));
+            continue;
+        }
+        let recipient = text.parse::<Recipient>().map_err(|error| {
             let help = match error {
-                RecipientError::Malformed => "-r takes a recipient itself; for one in a file: -R FILE",
+                RecipientError::Malformed => {
+                    "-r takes a name of .bulla.yaml, or a recipient itself; for one in a file: -R FILE"
+                }
                 _ => "a recipient is what stands in a .pub file",
             };
             Failure::new(format!("-r: {error}")).help(help)
         })?;
-        given.push((recipient, NameSource::None));
+        add(recipient, NameSource::None);
     }
     for path in &args.recipients_files {
         let file = shown(path);
@@ -39,13 +63,22 @@ pub fn named(args: &RecipientArgs) -> Result<Option<Targets>> {
         let stem = stem(path);
         for listed in listed(&file, &bytes)? {
             let source = listed.name.map_or_else(|| NameSource::FileStem(stem.clone()), NameSource::Comment);
-            given.push((listed.recipient, source));
+            add(listed.recipient, source);
         }
     }
-    if given.is_empty() {
-        return Ok(None);
+    Ok(Some(given))
+}
+
+fn unknown(name: &str, policy: Option<&Policy>) -> Box<Failure> {
+    match policy {
+        None => Failure::new(format!("-r {name}: there is no .bulla.yaml that names recipients"))
+            .help("for a recipient in a file: -R FILE"),
+        Some(policy) => {
+            let names: Vec<_> = policy.recipients.iter().map(|pinned| pinned.name.value.as_str()).collect();
+            Failure::new(format!("-r {name}: {} has no recipient of this name", policy.file))
+                .help(format!("it has {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }))
+        }
     }
-    targets(given, args.allow_mixed).map(Some)
 }
 
 pub fn targets(given: Vec<(Recipient, NameSource)>, allow_mixed: bool) -> Result<Targets> {
@@ -68,7 +101,7 @@ fn stem(path: &Path) -> String {
 }
 
 /// The recipients of a file.
-fn listed(file: &str, bytes: &[u8]) -> Result<Vec<ListedRecipient>> {
+pub fn listed(file: &str, bytes: &[u8]) -> Result<Vec<ListedRecipient>> {
     let text = String::from_utf8_lossy(bytes);
     if text.trim_start().starts_with("-----BEGIN") {
         let failure = if text.contains("PRIVATE KEY") {
@@ -110,43 +143,122 @@ fn key_file(file: &str, error: KeyFileError) -> Box<Failure> {
     }
 }
 
-/// Whom to seal `what` for: named, else (with no policy, and with somebody there to see it) the current cluster's.
-/// `usage` shows a command line with recipients.
-pub fn resolve(args: &RecipientArgs, at: &ClusterArgs, what: &str, usage: &str) -> Result<Targets> {
-    if let Some(targets) = named(args)? {
-        return Ok(targets);
-    }
-    if let Some(policy) = policy_above(Path::new(what)) {
-        return Err(Failure::new(format!("no recipient for {what}: {} is not read by this version", policy.display()))
-            .help(usage));
-    }
-    if !output::on_terminal() {
-        return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))
-            .help(format!("{usage}     (bulla recipients --context NAME > prod.pub)")));
-    }
-    let cluster = cluster::published(at)?;
-    output::note(&format!(
-        "sealing for the cluster of the context {}: {}",
-        cluster.context,
-        cluster.listed.iter().map(|l| l.recipient.fingerprint().to_string()).collect::<Vec<_>>().join(", ")
-    ));
-    targets(cluster.targets(), args.allow_mixed)
+/// Decides whom files are sealed for: those named; else the policy's first matching rule; else (with no policy, and with
+/// somebody there to see it) the current cluster's. Who is a recipient of everything is one always.
+pub struct Chooser<'a> {
+    args: &'a RecipientArgs,
+    at: &'a ClusterArgs,
+    finder: Finder,
+    cluster: OnceLock<Targets>,
 }
 
-/// A `.bulla.yaml` above a file, no further up than its repository's root.
-fn policy_above(file: &Path) -> Option<PathBuf> {
-    let start = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let start = std::fs::canonicalize(start).or_else(|_| std::env::current_dir()).ok()?;
-    for directory in start.ancestors() {
-        let policy = directory.join(".bulla.yaml");
-        if policy.exists() {
-            return Some(policy);
+/// Whom one file is sealed for, and by which rule.
+pub struct Choice {
+    pub targets: Targets,
+    /// The policy of the file's repository.
+    pub policy: Option<Arc<Policy>>,
+    /// Which of its rules matches the file.
+    rule: Option<usize>,
+}
+
+impl<'a> Chooser<'a> {
+    pub fn new(args: &'a RecipientArgs, at: &'a ClusterArgs) -> Self {
+        Self { args, at, finder: Finder::new(args.policy.as_deref()), cluster: OnceLock::new() }
+    }
+
+    /// Whom `path` is sealed for; standard input and output have none, and no rule. `command` shows a command line without
+    /// recipients.
+    pub fn choose(&self, path: Option<&Path>, what: &str, command: &str) -> Result<Choice> {
+        let found = self.finder.find(path.unwrap_or(Path::new(".")))?;
+        let rule = match (&found.policy, path) {
+            (Some(policy), Some(_)) => policy.rules.iter().position(|rule| rule.path.value.matches(&found.relative)),
+            _ => None,
+        };
+        let policy = found.policy;
+        let with = |targets| Choice { targets, policy: policy.clone(), rule };
+        if let Some(mut given) = given(self.args, policy.as_deref())? {
+            if let Some(policy) = policy.as_deref() {
+                for pinned in policy.always().filter(|_| !self.args.no_always) {
+                    let pin = policy.pin(pinned)?;
+                    given.push((pin.listed.recipient, NameSource::Policy(pin.name)));
+                }
+                policy.permit(&given)?;
+            }
+            return Ok(with(targets(given, self.args.allow_mixed)?));
         }
-        if directory.join(".git").exists() {
-            return None;
+        if let Some(policy) = &policy {
+            let Some(rule) = rule.and_then(|index| policy.rules.get(index)) else {
+                let name = policy.recipients.first().map_or("NAME", |pinned| pinned.name.value.as_str());
+                let (why, more) = match path {
+                    Some(_) => (format!("no rule of {} matches it", policy.file), "or add a rule"),
+                    None => (format!("the rules of {} go by a file's path", policy.file), "or -w FILE"),
+                };
+                return Err(Failure::new(format!("no recipient for {what}: {why}"))
+                    .help(format!("{command} -r {name}     {more}")));
+            };
+            return Ok(with(policy.targets(rule, !self.args.no_always)?));
+        }
+        if !output::on_terminal() {
+            return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))
+                .help(format!("{command} -R prod.pub     (bulla recipients --context NAME > prod.pub)")));
+        }
+        if let Some(targets) = self.cluster.get() {
+            return Ok(with(targets.clone()));
+        }
+        let cluster = cluster::published(self.at)?;
+        output::note(&format!(
+            "sealing for the cluster of the context {}: {}",
+            cluster.context,
+            cluster.listed.iter().map(|l| l.recipient.fingerprint().to_string()).collect::<Vec<_>>().join(", ")
+        ));
+        let targets = targets(cluster.targets(), self.args.allow_mixed)?;
+        Ok(with(self.cluster.get_or_init(|| targets).clone()))
+    }
+}
+
+impl Choice {
+    fn rule(&self) -> Option<(&Policy, &Rule)> {
+        let policy = self.policy.as_deref()?;
+        Some((policy, policy.rules.get(self.rule?)?))
+    }
+
+    /// The scope to seal with: the one asked for, else the rule's. A wider one than the rule's is refused.
+    pub fn scope(&self, asked: Option<Scope>) -> Result<Option<Scope>> {
+        let Some((policy, rule)) = self.rule() else { return Ok(asked) };
+        let own = rule.scope();
+        match asked {
+            Some(asked) if asked > own => Err(policy
+                .fail(
+                    rule.scope.as_ref().map_or(rule.path.span, |scope| scope.span),
+                    format!("--scope {asked} is wider than {own}, which the rule for this file says"),
+                )
+                .help(format!("leave --scope out; or, if it is meant, write scope: {asked} into the rule"))),
+            Some(asked) => Ok(Some(asked)),
+            None => Ok(Some(own)),
         }
     }
-    None
+
+    /// The namespace that the rule demands.
+    pub fn namespace(&self) -> Option<&str> {
+        self.rule().and_then(|(_, rule)| rule.namespace.as_ref()).map(|namespace| namespace.value.as_str())
+    }
+
+    /// Refuses an object of another namespace than the rule's. `what` is how it is called.
+    pub fn in_namespace(&self, what: &str, namespace: Option<&str>) -> Result<()> {
+        let Some((policy, rule)) = self.rule() else { return Ok(()) };
+        let Some(demanded) = &rule.namespace else { return Ok(()) };
+        match namespace {
+            Some(namespace) if namespace == demanded.value => Ok(()),
+            namespace => Err(policy.fail(
+                demanded.span,
+                format!(
+                    "{what} {}, and the rule for this file is for {} alone",
+                    namespace.map_or_else(|| "has no namespace".to_owned(), |name| format!("is in namespace {name}")),
+                    demanded.value
+                ),
+            )),
+        }
+    }
 }
 
 /// Identities of one file or several.

@@ -84,7 +84,7 @@ pub fn today() -> String {
 }
 
 /// `YYYY-MM-DD` of a day counted from 1970-01-01. Years here begin in March, so that the leap day is the last one.
-fn date(days: u64) -> String {
+pub fn date(days: u64) -> String {
     let days = days + 719_468;
     let era = days / 146_097;
     let day_of_era = days % 146_097;

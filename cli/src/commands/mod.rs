@@ -7,7 +7,7 @@ use crate::failure::{Failure, Result};
 use crate::output;
 
 mod install;
-mod keygen;
+pub mod keygen;
 mod keys;
 mod recipients;
 mod reseal;

@@ -53,8 +53,9 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     }
     let held = recipients::identities(&args.identities)?;
     let what = args.paths.first().map(|path| shown(path)).unwrap_or_default();
-    let usage = format!("bulla reseal {what} -i OLD -R NEW.pub     or, through the cluster: --live");
-    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
+    let command = format!("bulla reseal {what} -i OLD");
+    let chooser = recipients::Chooser::new(&args.recipients, &args.cluster);
+    let targets = chooser.choose(args.paths.first().map(PathBuf::as_path), &what, &command)?.targets;
     let job = Job { targets: &targets, by: By::Identities(&held), mode: Mode::of(args), fresh: args.fresh };
     job.run(&args.paths)?.tell(&job, args.output)
 }

@@ -18,7 +18,8 @@ use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
-use crate::{output, recipients, tree};
+use crate::recipients::{Choice, Chooser};
+use crate::{output, tree};
 
 pub fn run(args: &SealArgs) -> Result<Done> {
     if !args.in_place.is_empty() {
@@ -42,13 +43,12 @@ pub fn run(args: &SealArgs) -> Result<Done> {
     if !made && files::is_stdin(path) && args.recipients.recipients_files.iter().any(|file| files::is_stdin(file)) {
         return Err(Failure::usage("standard input can't be both the manifest and the recipients"));
     }
-    let usage = if made || files::is_stdin(path) {
-        "bulla seal … -R prod.pub".to_owned()
-    } else {
-        format!("bulla seal {} -R prod.pub", shown(path))
-    };
-    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
-    let run = Run::new(args, &targets);
+    let command =
+        if made || files::is_stdin(path) { "bulla seal …".to_owned() } else { format!("bulla seal {}", shown(path)) };
+    let own = (!made).then_some(path);
+    let place = args.write.as_deref().or(args.merge_into.as_deref()).or(own).filter(|path| !files::is_stdin(path));
+    let choice = Chooser::new(&args.recipients, &args.cluster).choose(place, &what, &command)?;
+    let run = Run::new(args, &choice)?;
     let input = if made { Input::Made(run.made()?) } else { Input::Read(shown(path), files::read(path)?) };
     match &args.merge_into {
         Some(into) => run.merge_into(input, into),
@@ -59,8 +59,10 @@ pub fn run(args: &SealArgs) -> Result<Done> {
 /// What all of a run goes by.
 struct Run<'a> {
     args: &'a SealArgs,
+    choice: &'a Choice,
     targets: &'a Targets,
-    scope: Scope,
+    /// The one asked for, else the rule's.
+    scope: Option<Scope>,
 }
 
 enum Input {
@@ -79,8 +81,12 @@ struct SealedText {
 }
 
 impl<'a> Run<'a> {
-    fn new(args: &'a SealArgs, targets: &'a Targets) -> Self {
-        Self { args, targets, scope: args.scope.map(Scope::from).unwrap_or_default() }
+    fn new(args: &'a SealArgs, choice: &'a Choice) -> Result<Self> {
+        Ok(Self { args, choice, targets: &choice.targets, scope: choice.scope(args.scope.map(Scope::from))? })
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope.unwrap_or_default()
     }
 
     /// Name and namespace of the command line where the Secret has none; what contradicts is an error.
@@ -111,7 +117,8 @@ impl<'a> Run<'a> {
             Some(name) => format!("Secret \"{name}\""),
             None => "the Secret".to_owned(),
         };
-        let sealed = bulla::seal::seal(&view.secret, self.scope, self.targets).map_err(|error| {
+        self.choice.in_namespace(&what, view.secret.namespace.as_deref())?;
+        let sealed = bulla::seal::seal(&view.secret, self.scope(), self.targets).map_err(|error| {
             let span = match &error {
                 SealError::Place(PlaceError::BadNamespace) => view.namespace,
                 SealError::Place(PlaceError::BadName) => view.name,
@@ -196,7 +203,8 @@ impl<'a> Run<'a> {
         let mut warnings = Vec::new();
         let (sealed, others, dropped, bytes) = match input {
             Input::Made(secret) => {
-                let one = bulla::seal::seal(&secret, self.scope, self.targets)
+                self.choice.in_namespace("the Secret", secret.namespace.as_deref())?;
+                let one = bulla::seal::seal(&secret, self.scope(), self.targets)
                     .map_err(|error| made_error(&secret, &error))?;
                 let tree = [Tree::sealed(&one.clone().into())];
                 let json_wanted = self.args.output.or(by_name) == Some(Format::Json);
@@ -294,13 +302,14 @@ impl<'a> Run<'a> {
                 (from, secrets)
             }
         };
-        let asked = self.args.scope.map(Scope::from);
+        let asked = self.scope;
         let mut changed: BTreeMap<usize, Sealed> = BTreeMap::new();
         let mut edits = Vec::new();
         let mut set = 0;
         for secret in &secrets {
             let found = the_sealed(&file, &stream, secret.namespace.as_deref(), secret.name.as_deref())?;
             let place = found.called();
+            self.choice.in_namespace(&place, found.object.metadata.namespace.as_deref())?;
             let sealed = changed.entry(found.index).or_insert(found);
             let all: Vec<_> = secret.data.iter().map(|(key, value)| (key.as_str(), value)).collect();
             bulla::seal::set_all(&mut sealed.object, &all, self.targets, asked)
@@ -512,6 +521,8 @@ enum Outcome {
         comments: usize,
         dropped: BTreeSet<String>,
         warnings: Vec<String>,
+        /// For whom.
+        names: String,
     },
     Skipped(String),
     Failed(Box<Failure>),
@@ -521,18 +532,17 @@ fn in_place(args: &SealArgs) -> Result<Done> {
     if let Some(path) = args.in_place.iter().find(|path| files::is_stdin(path)) {
         return Err(Failure::usage(format!("--in-place {}: standard input is no file", path.display())));
     }
-    let what = args.in_place.first().map(|path| shown(path)).unwrap_or_default();
-    let usage = format!("bulla seal --in-place {what} -R prod.pub");
-    let targets = recipients::resolve(&args.recipients, &args.cluster, &what, &usage)?;
-    let run = Run::new(args, &targets);
+    let chooser = Chooser::new(&args.recipients, &args.cluster);
     let found = tree::files(&args.in_place)?;
-    let outcomes = tree::parallel(&found, |file| run.in_file(file));
+    let outcomes = tree::parallel(&found, |file| in_file(args, &chooser, file));
+    let mut names = BTreeSet::new();
     let (mut secrets, mut changed, mut others, mut comments, mut failed) = (0, 0, 0, 0, 0);
     let (mut skipped, mut dropped, mut warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
     for outcome in outcomes {
         match outcome {
             Outcome::Nothing => {}
-            Outcome::Sealed { secrets: s, others: o, comments: c, dropped: d, warnings: w } => {
+            Outcome::Sealed { secrets: s, others: o, comments: c, dropped: d, warnings: w, names: n } => {
+                names.insert(n);
                 secrets += s;
                 others += o;
                 comments += c;
@@ -551,7 +561,10 @@ fn in_place(args: &SealArgs) -> Result<Done> {
         let paths: Vec<_> = args.in_place.iter().map(|path| shown(path)).collect();
         return Err(Failure::new(format!("there is no Secret in {}", paths.join(", "))));
     }
-    let mut text = format!("sealed {} in {} for {}", count(secrets, "Secret"), count(changed, "file"), targets.names());
+    let mut text = format!("sealed {} in {}", count(secrets, "Secret"), count(changed, "file"));
+    if !names.is_empty() {
+        text.push_str(&format!(" for {}", names.into_iter().collect::<Vec<_>>().join("; ")));
+    }
     if others > 0 {
         text.push_str(&format!("; {} kept byte for byte", count(others, "other object")));
     }
@@ -576,39 +589,49 @@ fn in_place(args: &SealArgs) -> Result<Done> {
     Ok(if failed > 0 { Done::Failed } else { Done::Well })
 }
 
-impl Run<'_> {
-    fn in_file(&self, found: &tree::Found) -> Outcome {
-        match self.try_in_file(found) {
-            Ok(outcome) => outcome,
-            Err(failure) => Outcome::Failed(failure),
-        }
+fn in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> Outcome {
+    match try_in_file(args, chooser, found) {
+        Ok(outcome) => outcome,
+        Err(failure) => Outcome::Failed(failure),
     }
+}
 
-    fn try_in_file(&self, found: &tree::Found) -> Result<Outcome> {
-        let file = shown(&found.path);
-        let original = Original::read(&found.path)?;
-        if !found.named && !tree::mentions(&original.bytes, "Secret") {
-            return Ok(Outcome::Nothing);
-        }
-        if !found.named
-            && let Err(error) = Stream::read(&original.bytes)
-            && error.kind == ManifestErrorKind::Template
-        {
-            let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
-            return Ok(Outcome::Skipped(format!("{file}{line}   a template: seal the rendered value (BUL012)")));
-        }
-        let sealed = self.seal_text(&file, &original.bytes)?;
-        if sealed.sealed.is_empty() {
-            return Ok(Outcome::Nothing);
-        }
-        let secrets = sealed.sealed.len();
-        let (others, dropped) = (sealed.others, sealed.dropped.clone());
-        let warnings = sealed.sealed.iter().flat_map(|(_, one)| near_limits(&place_of(one), one)).collect();
-        let SealedText { mut stream, sealed, .. } = sealed;
-        let edits: Vec<_> =
-            sealed.into_iter().map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&one.into())))).collect();
-        let applied = stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
-        original.replace(&stream.into_bytes())?;
-        Ok(Outcome::Sealed { secrets, others, comments: applied.comments_dropped, dropped, warnings })
+fn try_in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> Result<Outcome> {
+    let file = shown(&found.path);
+    let original = Original::read(&found.path)?;
+    if !found.named && !tree::mentions(&original.bytes, "Secret") {
+        return Ok(Outcome::Nothing);
     }
+    if !found.named
+        && let Err(error) = Stream::read(&original.bytes)
+        && error.kind == ManifestErrorKind::Template
+    {
+        let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
+        return Ok(Outcome::Skipped(format!("{file}{line}   a template: seal the rendered value (BUL012)")));
+    }
+    if !parse(&file, &original.bytes)?.objects().any(|object| object.is_secret()) {
+        return Ok(Outcome::Nothing);
+    }
+    let choice = chooser.choose(Some(&found.path), &file, &format!("bulla seal --in-place {file}"))?;
+    let run = Run::new(args, &choice)?;
+    let sealed = run.seal_text(&file, &original.bytes)?;
+    if sealed.sealed.is_empty() {
+        return Ok(Outcome::Nothing);
+    }
+    let secrets = sealed.sealed.len();
+    let (others, dropped) = (sealed.others, sealed.dropped.clone());
+    let warnings = sealed.sealed.iter().flat_map(|(_, one)| near_limits(&place_of(one), one)).collect();
+    let SealedText { mut stream, sealed, .. } = sealed;
+    let edits: Vec<_> =
+        sealed.into_iter().map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&one.into())))).collect();
+    let applied = stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+    original.replace(&stream.into_bytes())?;
+    Ok(Outcome::Sealed {
+        secrets,
+        others,
+        comments: applied.comments_dropped,
+        dropped,
+        warnings,
+        names: choice.targets.names(),
+    })
 }

@@ -15,43 +15,56 @@ use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::model::{Sealed, called, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
-use crate::{input, output, recipients};
+use crate::recipients::Chooser;
+use crate::{input, output};
 
 pub fn run(args: &SetArgs) -> Result<Done> {
     let (path, keys) = file_and_keys(&args.args, args.file.as_ref(), "set")?;
     let file = shown(&path);
     let source = source(args, &path, &keys)?;
-    let usage = format!("bulla set {file} {} -R prod.pub", keys.join(" "));
+    let command = format!("bulla set {file} {}", keys.join(" "));
+    let choose = || Chooser::new(&args.recipients, &args.cluster).choose(Some(&path), &file, &command);
     let destination = files::destination(&path)?;
+    let mut choice = None;
     let target = match &destination {
         Destination::There(original) => {
             let stream = parse(&file, &original.bytes)?;
             let sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
             Target::There(original, stream, Box::new(sealed))
         }
-        Destination::New => Target::New(new_secret(args, &path)?),
+        Destination::New => {
+            let mut secret = new_secret(args, &path)?;
+            let chosen = choose()?;
+            if secret.namespace.is_none() {
+                secret.namespace = chosen.namespace().map(str::to_owned);
+            }
+            choice = Some(chosen);
+            Target::New(secret)
+        }
         Destination::Special => return Err(Failure::new(format!("{file} is no regular file"))),
     };
-    let targets = recipients::resolve(&args.recipients, &args.cluster, &file, &usage)?;
-    let asked = args.scope.map(Scope::from);
+    let choice = choice.map_or_else(choose, Ok)?;
+    let targets = &choice.targets;
+    let asked = choice.scope(args.scope.map(Scope::from))?;
     // Nobody is asked for a value that could not be set.
     match &target {
         Target::There(_, stream, sealed) => {
+            choice.in_namespace(&sealed.called(), sealed.object.metadata.namespace.as_deref())?;
             let mut trial = sealed.object.clone();
             let nothing = SecretValue::default();
             let values: Vec<_> = keys.iter().map(|key| (key.as_str(), &nothing)).collect();
-            bulla::seal::set_all(&mut trial, &values, &targets, asked)
-                .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), &targets, &error))?;
+            bulla::seal::set_all(&mut trial, &values, targets, asked)
+                .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), targets, &error))?;
         }
         Target::New(secret) => {
-            bulla::seal::seal(secret, asked.unwrap_or_default(), &targets)
-                .map_err(|error| new_error(secret, &error))?;
+            choice.in_namespace("the Secret", secret.namespace.as_deref())?;
+            bulla::seal::seal(secret, asked.unwrap_or_default(), targets).map_err(|error| new_error(secret, &error))?;
         }
     }
     let values = source.read(args, &path, &keys)?;
     match target {
-        Target::New(secret) => create(args, &path, &file, secret, values, &targets),
-        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, &targets, asked),
+        Target::New(secret) => create(asked.unwrap_or_default(), &path, &file, secret, values, targets),
+        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, targets, asked),
     }
 }
 
@@ -199,7 +212,7 @@ fn new_error(secret: &PlainSecret, error: &bulla::seal::SealError) -> Box<Failur
 }
 
 fn create(
-    args: &SetArgs,
+    scope: Scope,
     path: &Path,
     file: &str,
     mut secret: PlainSecret,
@@ -209,7 +222,6 @@ fn create(
     let items = values.len();
     let dropped: Vec<String> = values.iter().filter(|(_, value)| value.dropped).map(|(key, _)| key.clone()).collect();
     secret.data = values.into_iter().map(|(key, value)| (key, value.value)).collect();
-    let scope = args.scope.map(Scope::from).unwrap_or_default();
     let sealed = bulla::seal::seal(&secret, scope, targets).map_err(|error| new_error(&secret, &error))?;
     let place = called(secret.namespace.as_deref(), secret.name.as_deref());
     let warnings = near_limits(&place, &sealed);

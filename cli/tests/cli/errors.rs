@@ -334,15 +334,6 @@ fn no_arguments_show_a_short_help() {
 }
 
 #[test]
-fn a_policy_that_is_not_read_yet_is_no_licence_to_guess() {
-    let sandbox = Sandbox::new();
-    sandbox.write(".bulla.yaml", "version: 1\n");
-    sandbox.write("db.yaml", DB);
-    let run = sandbox.run(&["seal", "db.yaml"]);
-    assert!(run.code == 1 && run.err.contains(".bulla.yaml is not read by this version\n"), "{}", run.err);
-}
-
-#[test]
 fn install_prints_manifests() {
     let run = Sandbox::empty().run(&["install", "--image", "example.test/bulla:1"]).well();
     assert_eq!(run.err, "");

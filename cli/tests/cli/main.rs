@@ -7,6 +7,7 @@ mod files;
 mod fixtures;
 mod keygen;
 mod merge;
+mod policy;
 mod reseal;
 mod sandbox;
 mod seal;

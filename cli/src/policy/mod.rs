@@ -1,0 +1,207 @@
+//! The repository's policy, `.bulla.yaml` at its root: whom files are sealed for, and what `check` goes by.
+//!
+//! A policy comes from the repository, and so from whoever may open a pull request. It is read whole or not at all; it names
+//! only files of the repository; nothing in it is executed. Every field keeps its place, for errors and for `check`.
+#![allow(dead_code, reason = "what only some commands ask for")]
+
+mod date;
+pub mod edit;
+mod find;
+mod glob;
+mod pin;
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bulla::manifest::Span;
+use bulla::recipient::{ListedRecipient, NameSource, Recipient, RecipientKind, Targets};
+use bulla::scope::Scope;
+
+pub use date::Date;
+pub use find::Finder;
+pub use glob::Glob;
+pub use read::read;
+
+use crate::failure::{Failure, Result};
+
+/// Something and where it stands in the policy's text.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    pub value: T,
+    pub span: Span,
+}
+
+/// `.bulla.yaml`.
+#[derive(Debug)]
+pub struct Policy {
+    /// The folder that its paths are relative to, links resolved.
+    pub root: PathBuf,
+    /// How it is called in messages.
+    pub file: String,
+    /// Its text, without a byte-order mark: all places count from its begin.
+    pub text: String,
+    pub recipients: Vec<Pinned>,
+    /// The first that matches counts.
+    pub rules: Vec<Rule>,
+    pub max_key_age: Option<At<Duration>>,
+    /// `false` refuses classical recipients; absent leaves it to the format's own rule, that kinds don't mix.
+    pub allow_classical: Option<At<bool>>,
+    pub check: Check,
+}
+
+/// A recipient: its name, and the file that its public key is in.
+#[derive(Debug)]
+pub struct Pinned {
+    pub name: At<String>,
+    /// Relative to the root.
+    pub file: At<String>,
+    /// The context of the kubeconfig that its cluster usually has.
+    pub context: Option<At<String>>,
+    /// The name that the cluster publishes.
+    pub cluster: Option<At<String>>,
+    /// Where its controller runs.
+    pub controller_namespace: Option<At<String>>,
+    /// Whether it is a recipient of everything.
+    pub always: Option<At<bool>>,
+}
+
+impl Pinned {
+    /// Whether it is a recipient of everything.
+    pub fn is_always(&self) -> bool {
+        self.always.as_ref().is_some_and(|always| always.value)
+    }
+
+    /// Whether a cluster has its private key, as far as the policy says.
+    pub const fn is_cluster(&self) -> bool {
+        self.context.is_some() || self.cluster.is_some()
+    }
+}
+
+/// Whom the files of some paths are sealed for.
+#[derive(Debug)]
+pub struct Rule {
+    pub span: Span,
+    pub path: At<Glob>,
+    /// Names under `recipients`.
+    pub recipients: Vec<At<String>>,
+    /// Absent is strict.
+    pub scope: Option<At<Scope>>,
+    /// The namespace that the metadata must name.
+    pub namespace: Option<At<String>>,
+}
+
+impl Rule {
+    /// The widest scope that it lets be.
+    pub fn scope(&self) -> Scope {
+        self.scope.as_ref().map(|scope| scope.value).unwrap_or_default()
+    }
+}
+
+/// What `bulla check` goes by.
+#[derive(Debug, Default)]
+pub struct Check {
+    pub exclude: Vec<At<Glob>>,
+    /// Relative to the root.
+    pub baseline: Option<At<String>>,
+    pub exceptions: Vec<Exception>,
+}
+
+/// A finding that is no finding there.
+#[derive(Debug)]
+pub struct Exception {
+    pub span: Span,
+    pub rule: At<String>,
+    pub path: At<Glob>,
+    pub reason: At<String>,
+    /// The last day on which it counts.
+    pub expires: Option<At<Date>>,
+}
+
+/// A pin that was read.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    pub name: String,
+    pub listed: ListedRecipient,
+}
+
+impl Policy {
+    /// The policy of a file's repository; the file need not be there yet. `None` when there is none.
+    pub fn above(path: &Path) -> Result<Option<std::sync::Arc<Self>>> {
+        Finder::new(None).find(path).map(|found| found.policy)
+    }
+
+    /// An error at a place of it.
+    pub fn fail(&self, span: Span, message: impl Into<String>) -> Box<Failure> {
+        Failure::new(message).at_public(&self.file, &self.text, span)
+    }
+
+    /// The first rule that matches a path relative to the root.
+    pub fn rule(&self, relative: &Path) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.path.value.matches(relative))
+    }
+
+    /// A recipient by its name.
+    pub fn recipient(&self, name: &str) -> Option<&Pinned> {
+        self.recipients.iter().find(|recipient| recipient.name.value == name)
+    }
+
+    /// The public key of a recipient, from its file.
+    pub fn pin(&self, recipient: &Pinned) -> Result<Pin> {
+        let (file, bytes) = pin::read(self, recipient)?;
+        let listed = pin::parse(&file, &bytes)?;
+        Ok(Pin { name: recipient.name.value.clone(), listed })
+    }
+
+    /// All of them. One key under two names is an error.
+    pub fn pins(&self) -> Result<Vec<Pin>> {
+        let mut pins: Vec<Pin> = Vec::new();
+        for recipient in &self.recipients {
+            let pin = self.pin(recipient)?;
+            if let Some(other) = pins.iter().find(|other| other.listed.recipient == pin.listed.recipient) {
+                return Err(self.fail(
+                    recipient.name.span,
+                    format!("{} and {} are one recipient under two names", other.name, pin.name),
+                ));
+            }
+            pins.push(pin);
+        }
+        Ok(pins)
+    }
+
+    /// The recipients of everything.
+    pub fn always(&self) -> impl Iterator<Item = &Pinned> {
+        self.recipients.iter().filter(|recipient| recipient.is_always())
+    }
+
+    /// Whom files under a rule are sealed for: those that it names, then (`always`) those of everything.
+    pub fn targets(&self, rule: &Rule, always: bool) -> Result<Targets> {
+        let named = rule.recipients.iter().filter_map(|name| self.recipient(&name.value));
+        let all: Vec<&Pinned> = named.chain(self.always().filter(|_| always)).collect();
+        let mut given: Vec<(Recipient, NameSource)> = Vec::new();
+        for recipient in all {
+            let pin = self.pin(recipient)?;
+            given.push((pin.listed.recipient, NameSource::Policy(pin.name)));
+        }
+        self.permit(&given)?;
+        Targets::new(given, false).map_err(|error| self.fail(rule.span, error.to_string()))
+    }
+
+    /// Refuses classical recipients where the policy says so.
+    pub fn permit(&self, given: &[(Recipient, NameSource)]) -> Result<()> {
+        let Some(At { value: false, span }) = &self.allow_classical else { return Ok(()) };
+        match given.iter().find(|(recipient, _)| recipient.kind() == RecipientKind::Classical) {
+            None => Ok(()),
+            Some((recipient, source)) => {
+                let fingerprint = recipient.fingerprint().to_string();
+                let name = match source {
+                    NameSource::Policy(name) | NameSource::Comment(name) | NameSource::FileStem(name) => {
+                        crate::failure::named(name, &fingerprint)
+                    }
+                    NameSource::None => fingerprint,
+                };
+                Err(self.fail(*span, format!("{name} is classical, and the policy allows no classical recipients")))
+            }
+        }
+    }
+}
