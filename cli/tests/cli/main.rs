@@ -6,6 +6,7 @@ mod errors;
 mod files;
 mod fixtures;
 mod keygen;
+mod kill;
 mod merge;
 mod policy;
 mod reseal;
