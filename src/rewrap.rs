@@ -2,16 +2,18 @@
 //!
 //! Re-wrapping does not revoke (rule 8): whoever could open before still has the values, and the history has the lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::envelope::{Envelope, EnvelopeHead};
+use crate::item::SealedText;
 use crate::limits::{MAX_OBJECT, MAX_RECIPIENTS};
 use crate::open::{
-    Identities, Inspected, OpenError, ProblemKind, Problems, Site, Strictness, UsedMap, inspect, object_size,
+    Identities, Inspected, OpenError, ProblemKind, Problems, Site, Strictness, UsedMap, inspect, object_size, place_of,
 };
 use crate::recipient::{Fingerprint, Identity, RandomnessError, Recipient, RecipientKind, Target, Targets};
 use crate::resource::{Envelopes, SealedSecret};
-use crate::seal::{SealError, seal_all};
+use crate::scope::{Place, Scope};
+use crate::seal::{SealError, SetError, covers, seal_all, set_all, used_lines};
 
 /// Why a line is not wrapped anew.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,20 +314,126 @@ pub fn reseal(
         }
     }
     let values: BTreeMap<_, _> = inspected.open(identities)?;
-    let (items, mut envelopes): (_, Envelopes) = seal_all(&values, &inspected.place, targets)?;
-    // The names that are there stay: whose fingerprint or place it is keeps its line's name.
+    let (items, envelopes) = seal_all(&values, &inspected.place, targets)?;
+    let mut fresh = sealed.clone();
+    fresh.spec.items = items;
+    fresh.spec.envelopes = keep_names(envelopes, targets, &inspected.sealed_for(), kept_name.as_deref());
+    let size = object_size(&fresh);
+    if size > MAX_OBJECT { Err(SealError::TooLarge { size }.into()) } else { Ok(fresh) }
+}
+
+/// The names that are there stay: whose fingerprint or place it is keeps its line's name.
+fn keep_names(
+    mut envelopes: Envelopes,
+    targets: &Targets,
+    before: &[(String, Fingerprint)],
+    kept: Option<&str>,
+) -> Envelopes {
     let mut renamed = Envelopes::new();
     for target in targets.as_slice() {
-        let existing = inspected.sealed_for().into_iter().find(|(_, f)| *f == target.recipient.fingerprint());
-        let name = existing.map(|(name, _)| name).or_else(|| kept_name.clone()).unwrap_or_else(|| target.name.clone());
-        let name = if renamed.contains_key(&name) { target.recipient.fingerprint().to_string() } else { name };
+        let fingerprint = target.recipient.fingerprint();
+        let existing = before.iter().find(|(_, other)| *other == fingerprint).map(|(name, _)| name.as_str());
+        let name = existing.or(kept).unwrap_or(&target.name).to_owned();
+        let name = if renamed.contains_key(&name) { fingerprint.to_string() } else { name };
         if let Some(text) = envelopes.remove(&target.name) {
             renamed.insert(name, text);
         }
     }
+    renamed
+}
+
+/// What [`rebind`] made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rebound {
+    /// The object, each of its items sealed for its own place.
+    pub sealed: SealedSecret,
+    /// The keys of the items that were sealed anew; empty when all belonged here already.
+    pub keys: Vec<String>,
+    /// The scopes that they had been sealed with.
+    pub scopes: BTreeSet<Scope>,
+    /// Whether that was all items: then they share one new data key. Else each of them has its own.
+    pub whole: bool,
+}
+
+/// Why items can't be bound to another place.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum RebindError {
+    /// An item of neither place, or one that does not open.
+    #[error(transparent)]
+    Rewrap(#[from] RewrapError),
+    /// They can't be sealed for the new place.
+    #[error(transparent)]
+    Set(#[from] SetError),
+}
+
+impl From<Problems> for RebindError {
+    fn from(problems: Problems) -> Self {
+        Self::Rewrap(problems.into())
+    }
+}
+
+/// Seals items that were sealed for `from` (namespace and name, with whatever scope) anew for the place that the object
+/// itself says, with new data keys. Which items those are, the tags tell. Items of the object's own place stay as they are.
+///
+/// # Errors
+/// [`RebindError`]: also when an item belongs to neither place, or when somebody who reads the object today is not among
+/// `targets`.
+pub fn rebind(
+    sealed: &SealedSecret,
+    from: (&str, &str),
+    identities: &Identities<'_>,
+    targets: &Targets,
+) -> Result<Rebound, RebindError> {
+    let place = place_of(sealed).map_err(|error| Problems::one(Site::Object, error.into()))?;
+    let own = place.scope();
+    let mut scopes = vec![own];
+    scopes.extend([Scope::Strict, Scope::NamespaceWide, Scope::ClusterWide].into_iter().filter(|scope| *scope != own));
+    let mut moved: BTreeMap<Scope, BTreeSet<&str>> = BTreeMap::new();
+    for (key, item) in &sealed.spec.items {
+        let problem = |kind: ProblemKind| Problems::one(Site::Item(key.clone()), kind);
+        let text: SealedText = item.sealed.parse().map_err(|error| problem(ProblemKind::Text(error)))?;
+        if text.is_placed(&place.context(key).map_err(|error| problem(error.into()))?) {
+            continue;
+        }
+        let was = scopes.iter().find(|scope| {
+            let context = Place::new(**scope, Some(from.0), Some(from.1)).and_then(|place| place.context(key));
+            context.is_ok_and(|context| text.is_placed(&context))
+        });
+        match was {
+            Some(scope) => moved.entry(*scope).or_default().insert(key),
+            None => {
+                let places = format!("{}/{}, and not for {place}", from.0, from.1);
+                return Err(problem(ProblemKind::Misplaced(places)).into());
+            }
+        };
+    }
+    let mut values = BTreeMap::new();
+    let mut before = Vec::new();
+    for (scope, keys) in &moved {
+        // As it was when they were sealed, without what was not.
+        let mut old = sealed.clone();
+        old.metadata.namespace = Some(from.0.to_owned());
+        old.metadata.name = Some(from.1.to_owned());
+        old.spec.scope = Some(*scope);
+        old.spec.items.retain(|key, _| keys.contains(key.as_str()));
+        let inspected = inspect(&old, Strictness::Writer)?;
+        before.extend(inspected.sealed_for());
+        values.extend(inspected.open(identities).map_err(RewrapError::from)?);
+    }
     let mut fresh = sealed.clone();
-    fresh.spec.items = items;
-    fresh.spec.envelopes = renamed;
-    let size = object_size(&fresh);
-    if size > MAX_OBJECT { Err(SealError::TooLarge { size }.into()) } else { Ok(fresh) }
+    let whole = !values.is_empty() && values.len() == sealed.spec.items.len();
+    if whole {
+        covers(targets, used_lines(&sealed.spec))?;
+        let (items, envelopes) = seal_all(&values, &place, targets).map_err(SetError::from)?;
+        fresh.spec.items = items;
+        fresh.spec.envelopes = keep_names(envelopes, targets, &before, None);
+        let size = object_size(&fresh);
+        if size > MAX_OBJECT {
+            return Err(SetError::from(SealError::TooLarge { size }).into());
+        }
+    } else if !values.is_empty() {
+        let all: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        set_all(&mut fresh, &all, targets, None)?;
+    }
+    Ok(Rebound { sealed: fresh, keys: values.into_keys().collect(), scopes: moved.into_keys().collect(), whole })
 }

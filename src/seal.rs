@@ -219,7 +219,7 @@ pub fn set_all(
 }
 
 /// Names and texts of the envelopes that items refer to, whatever else is wrong with them.
-fn used_lines(spec: &SealedSecretSpec) -> impl Iterator<Item = (&String, &String)> {
+pub(crate) fn used_lines(spec: &SealedSecretSpec) -> impl Iterator<Item = (&String, &String)> {
     let common = spec.items.values().any(|item| item.envelopes.is_none());
     let own = spec.items.values().filter_map(|item| item.envelopes.as_ref()).flatten();
     spec.envelopes.iter().filter(move |_| common).chain(own)
@@ -254,7 +254,10 @@ pub fn lost(old: &SealedSecret, new: &SealedSecret) -> Lost {
 }
 
 /// Whether everybody whom these lines are for is among the targets, by fingerprint or policy name (rule 10).
-fn covers<'a>(targets: &Targets, lines: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<(), SetError> {
+pub(crate) fn covers<'a>(
+    targets: &Targets,
+    lines: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<(), SetError> {
     for (name, text) in lines {
         let Ok(head) = EnvelopeHead::parse(text) else { continue };
         let covered = targets.as_slice().iter().any(|target| {

@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod exec;
+mod relocate;
+pub use exec::*;
+pub use relocate::*;
+
 /// Seals Kubernetes Secrets so that they can live in Git.
 ///
 /// A Secret is sealed with public keys alone; the controller in the cluster, or whoever has an identity, opens it.
@@ -47,6 +52,10 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Open a sealed file back to Secrets.
     Unseal(UnsealArgs),
+    /// Run a program with the values in its environment.
+    Exec(ExecArgs),
+    /// Bind the items of a moved or renamed file to its new place.
+    Move(MoveArgs),
     /// List and create the keys of a cluster.
     Keys(KeysArgs),
     /// Print the manifests that install the controller.
@@ -342,9 +351,12 @@ pub struct UnsetArgs {
 #[derive(Args)]
 #[command(after_long_help = "Examples:
   bulla unseal db.sealed.yaml -i recovery.txt
-  bulla unseal db.sealed.yaml -i alice.txt --key password | psql-wrapper
+  bulla unseal db.sealed.yaml --key password | psql-wrapper
+  age -d identity.age | bulla unseal db.sealed.yaml -i -
 
-All or nothing: if one value does not open, none is shown.")]
+Without -i the identity is that of $BULLA_IDENTITY_FILE, else the one in the configuration folder, which bulla keygen makes
+($XDG_CONFIG_HOME/bulla/identity.txt, else ~/.config/bulla/identity.txt). All or nothing: if one value does not open, none is
+shown.")]
 pub struct UnsealArgs {
     /// The sealed file; - is standard input
     #[arg(value_name = "FILE", required_unless_present = "file_flag")]
@@ -352,8 +364,8 @@ pub struct UnsealArgs {
     /// The same as FILE
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
     pub file_flag: Option<PathBuf>,
-    /// An age identity file; may be repeated
-    #[arg(short = 'i', long = "identity", value_name = "FILE", required = true)]
+    /// An age identity file, - for standard input; may be repeated
+    #[arg(short = 'i', long = "identity", value_name = "FILE")]
     pub identities: Vec<PathBuf>,
     /// YAML (several documents) or JSON (a List of several)
     #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", conflicts_with = "key")]

@@ -338,9 +338,10 @@ impl InFile<'_> {
                 let mut failure = self
                     .fail(site, "sealed for another place; will not open here")
                     .label(format!("not sealed for {place}"))
+                    .help(format!("bulla move {} --from NAMESPACE/NAME -i IDENTITY", self.file))
                     .help(format!(
-                        "namespace, name, key and scope back as they were, or enter all that is misplaced again, at once: \
-                         bulla set {} KEY…",
+                        "without an identity: namespace, name, key and scope back as they were, or enter all that is \
+                         misplaced again, at once: bulla set {} KEY…",
                         self.file
                     ));
                 failure.code = Some("BUL101");

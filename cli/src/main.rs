@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod files;
 mod git;
+mod identities;
 mod input;
 mod model;
 mod output;
@@ -18,8 +19,17 @@ mod recipients;
 mod tree;
 
 fn main() -> ExitCode {
-    // A core dump could hold values. Where that can't be had there is nothing better to do.
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    core_dumps(false);
     commands::run(cli::Cli::parse())
+}
+
+/// A core dump could hold values. Where that can't be had there is nothing better to do.
+pub fn core_dumps(allowed: bool) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    use std::sync::OnceLock;
+    static BEFORE: OnceLock<Option<u64>> = OnceLock::new();
+    let limit = getrlimit(Resource::Core);
+    let before = *BEFORE.get_or_init(|| limit.current);
+    let current = if allowed { before } else { Some(0) };
+    _ = setrlimit(Resource::Core, rustix::process::Rlimit { current, ..limit });
 }

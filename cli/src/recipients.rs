@@ -290,6 +290,10 @@ pub fn identities(paths: &[PathBuf]) -> Result<Held> {
 }
 
 impl Held {
+    pub const fn none() -> Self {
+        Self { identities: Vec::new(), files: Vec::new() }
+    }
+
     pub fn all(&self) -> Vec<&Identity> {
         self.identities.iter().collect()
     }

@@ -1,7 +1,7 @@
 //! `bulla keygen`
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use bulla::recipient::{Identity, RecipientKind};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Done;
 use crate::cli::KeygenArgs;
 use crate::failure::{self, Failure, Result, shown};
-use crate::{files, output};
+use crate::{files, identities, output};
 
 pub fn run(args: &KeygenArgs) -> Result<Done> {
     let path = match &args.write {
@@ -60,21 +60,16 @@ pub fn run(args: &KeygenArgs) -> Result<Done> {
     Ok(Done::Well)
 }
 
-/// `$XDG_CONFIG_HOME/bulla/identity.txt`, else below `~/.config`.
+/// The place where other commands look for an identity, in a folder for nobody else.
 fn default_path() -> Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    let directory = config
-        .ok_or_else(|| {
-            Failure::usage("there is no home directory to keep an identity in").help("bulla keygen -w FILE")
-        })?
-        .join("bulla");
+    let none = || Failure::usage("there is no home folder to keep an identity in").help("bulla keygen -w FILE");
+    let (folder, file) = identities::own_folder().zip(identities::own_file()).ok_or_else(none)?;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&directory)
-        .map_err(|error| failure::io("make", Path::new(&directory), &error))?;
-    Ok(directory.join("identity.txt"))
+        .create(&folder)
+        .map_err(|error| failure::io("make", &folder, &error))?;
+    Ok(file)
 }
 
 /// The date, in UTC.

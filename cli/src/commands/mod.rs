@@ -6,10 +6,12 @@ use crate::cli::{Cli, Command, KeysCommand, RecipientsCommand, ReportFormat};
 use crate::failure::{Failure, Result};
 use crate::output;
 
+mod exec;
 mod install;
 pub mod keygen;
 mod keys;
 mod recipients;
+mod relocate;
 mod reseal;
 mod rotate;
 mod seal;
@@ -45,6 +47,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Set(args) => set::run(&args),
         Command::Unset(args) => unset::run(&args),
         Command::Unseal(args) => unseal::run(&args),
+        Command::Exec(args) => exec::run(&args),
+        Command::Move(args) => relocate::run(&args),
         Command::Reseal(args) => {
             report = args.output;
             reseal::run(&args)

@@ -22,7 +22,7 @@ use crate::files::{self, Original};
 use crate::model::{Sealed, all_sealed, edits, fresh_edits, parse};
 use crate::output::plain::{count, near_limits};
 use crate::recipients::{self, Held};
-use crate::{output, tree};
+use crate::{identities, output, tree};
 
 /// Files in memory at once.
 const CHUNK: usize = 256;
@@ -51,7 +51,7 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
             .help("by the cluster: bulla reseal PATH --live")
             .help("by an identity: bulla reseal PATH -i OLD -R NEW.pub"));
     }
-    let held = recipients::identities(&args.identities)?;
+    let held = if args.identities.is_empty() { Held::none() } else { identities::resolve(&args.identities, false)? };
     let what = args.paths.first().map(|path| shown(path)).unwrap_or_default();
     let command = format!("bulla reseal {what} -i OLD");
     let chooser = recipients::Chooser::new(&args.recipients, &args.cluster);

@@ -1,5 +1,7 @@
 //! `bulla unseal`
 
+use std::path::Path;
+
 use bulla::manifest::emit::{secrets_json, secrets_yaml};
 use bulla::manifest::{Object, Stream};
 use bulla::metadata::is_delivery;
@@ -9,38 +11,18 @@ use super::Done;
 use crate::cli::{Format, UnsealArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::model::{Sealed, all_sealed, other_kinds, parse, the_sealed};
-use crate::recipients::{Held, identities};
-use crate::{files, output};
+use crate::recipients::Held;
+use crate::{files, identities, output};
 
 pub fn run(args: &UnsealArgs) -> Result<Done> {
     let path = args.file.as_ref().or(args.file_flag.as_ref()).ok_or_else(|| Failure::usage("no FILE is named"))?;
-    if files::is_stdin(path) && args.identities.iter().any(|identity| files::is_stdin(identity)) {
-        return Err(Failure::usage("standard input can't be both the file and the identity"));
-    }
-    let held = identities(&args.identities)?;
+    let held = identities::resolve(&args.identities, files::is_stdin(path))?;
     let file = shown(path);
-    let bytes = files::read(path)?;
-    let stream = parse(&file, &bytes)?;
-    let sealed = if args.key.is_some() || args.name.is_some() || args.namespace.is_some() {
-        vec![the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?]
+    let (stream, secrets) = if args.key.is_some() && args.name.is_none() && args.namespace.is_none() {
+        one_secret(path, &held)?
     } else {
-        all_sealed(&file, &stream)?
+        secrets(path, args.namespace.as_deref(), args.name.as_deref(), &held)?
     };
-    if sealed.is_empty() {
-        return Err(no_sealed(&file, &stream));
-    }
-    // All are opened before anything is shown.
-    let mut secrets = Vec::new();
-    let mut failures = Vec::new();
-    for one in &sealed {
-        match open(&file, &stream, one, &held) {
-            Ok(secret) => secrets.push(secret),
-            Err(failure) => failures.push(*failure),
-        }
-    }
-    if let Some(failure) = failure::all(failures) {
-        return Err(failure);
-    }
     let written = match (&args.key, secrets.as_slice()) {
         (Some(key), [secret]) => {
             let Some(value) = secret.data.get(key) else {
@@ -70,6 +52,47 @@ pub fn run(args: &UnsealArgs) -> Result<Done> {
         output::note(&format!("left out {}", output::plain::count(others, "other object")));
     }
     Ok(Done::Well)
+}
+
+/// The Secret of the only SealedSecret of a file.
+fn one_secret(path: &Path, held: &Held) -> Result<(Stream, Vec<PlainSecret>)> {
+    let file = shown(path);
+    let stream = parse(&file, &files::read(path)?)?;
+    let sealed = the_sealed(&file, &stream, None, None)?;
+    let secret = open(&file, &stream, &sealed, held)?;
+    Ok((stream, vec![secret]))
+}
+
+/// The Secrets of a file: that of one SealedSecret where one is named, else all. All are opened, or none.
+pub fn secrets(
+    path: &Path,
+    namespace: Option<&str>,
+    name: Option<&str>,
+    held: &Held,
+) -> Result<(Stream, Vec<PlainSecret>)> {
+    let file = shown(path);
+    let bytes = files::read(path)?;
+    let stream = parse(&file, &bytes)?;
+    let sealed = if name.is_some() || namespace.is_some() {
+        vec![the_sealed(&file, &stream, namespace, name)?]
+    } else {
+        all_sealed(&file, &stream)?
+    };
+    if sealed.is_empty() {
+        return Err(no_sealed(&file, &stream));
+    }
+    let mut secrets = Vec::new();
+    let mut failures = Vec::new();
+    for one in &sealed {
+        match open(&file, &stream, one, held) {
+            Ok(secret) => secrets.push(secret),
+            Err(failure) => failures.push(*failure),
+        }
+    }
+    match failure::all(failures) {
+        Some(failure) => Err(failure),
+        None => Ok((stream, secrets)),
+    }
 }
 
 /// An error for a file with nothing sealed in it.

@@ -3,12 +3,15 @@
 
 mod cluster;
 mod errors;
+mod exec;
 mod files;
 mod fixtures;
+mod identities;
 mod keygen;
 mod kill;
 mod merge;
 mod policy;
+mod relocate;
 mod reseal;
 mod sandbox;
 mod seal;
