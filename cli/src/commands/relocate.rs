@@ -2,6 +2,7 @@
 
 use bulla::manifest::Edit;
 use bulla::rewrap::{RebindError, rebind};
+use bulla::seal::SetError;
 
 use super::Done;
 use crate::cli::MoveArgs;
@@ -9,7 +10,8 @@ use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Original};
 use crate::model::{called, fresh_edits, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
-use crate::{identities, output, recipients};
+use crate::recipients::Chooser;
+use crate::{identities, output};
 
 pub fn run(args: &MoveArgs) -> Result<Done> {
     let path = args.file.as_ref().or(args.file_flag.as_ref()).ok_or_else(|| Failure::usage("no FILE is named"))?;
@@ -30,10 +32,16 @@ pub fn run(args: &MoveArgs) -> Result<Done> {
     let original = Original::read(path)?;
     let mut stream = parse(&file, &original.bytes)?;
     let sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
-    let usage = format!("bulla move {file} --from {} -i IDENTITY -R prod.pub", args.from);
-    let targets = recipients::resolve(&args.recipients, &args.cluster, &file, &usage)?;
+    let command = format!("bulla move {file} --from {} -i IDENTITY", args.from);
+    let choice = Chooser::new(&args.recipients, &args.cluster).choose(Some(path), &file, &command)?;
+    choice.in_namespace(&sealed.called(), sealed.object.metadata.namespace.as_deref())?;
+    let targets = choice.targets.clone();
     let held = identities::resolve(&args.identities, false)?;
     let in_file = sealed.in_file(&file, &stream);
+    let own = sealed.object.spec.scope.unwrap_or_default();
+    if let Some(asked) = choice.scope(None)?.filter(|asked| own > *asked) {
+        return Err(in_file.set(&sealed.called(), &targets, &SetError::WiderScope { file: own, asked }));
+    }
     let moved = rebind(&sealed.object, from, &held.all(), &targets).map_err(|error| match error {
         RebindError::Rewrap(error) => in_file.rewrap(&called(Some(from.0), Some(from.1)), &held.files, &error),
         RebindError::Set(error) => in_file.set(&sealed.called(), &targets, &error),
@@ -59,9 +67,8 @@ pub fn run(args: &MoveArgs) -> Result<Done> {
         _ => format!("from {} to {place}", args.from),
     };
     output::say(&format!("re-bound {} {what}, for {}", count(moved.keys.len(), "item"), targets.names()));
-    let scope = sealed.object.spec.scope.unwrap_or_default();
-    if let Some(before) = moved.scopes.iter().find(|before| **before < scope) {
-        output::warn(&format!("they were sealed with scope {before}; {scope} lets them be opened in more places"));
+    if let Some(before) = moved.scopes.iter().find(|before| **before < own) {
+        output::warn(&format!("they were sealed with scope {before}; {own} lets them be opened in more places"));
     }
     near_limits(&place, &moved.sealed).iter().for_each(|warning| output::warn(warning));
     Ok(Done::Well)
