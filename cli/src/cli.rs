@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod exec;
+mod policy;
 mod relocate;
 pub use exec::*;
+pub use policy::*;
 pub use relocate::*;
 
 /// Seals Kubernetes Secrets so that they can live in Git.
@@ -42,7 +44,9 @@ pub enum Command {
     Unset(UnsetArgs),
     /// Seal Secret manifests.
     Seal(SealArgs),
-    /// Show whom a cluster seals for.
+    /// Write the policy of a repository: whom it seals for.
+    Init(InitArgs),
+    /// Show, add and update whom this repository, or a cluster, seals for.
     Recipients(RecipientsArgs),
     /// Wrap sealed files anew for the newest key.
     Reseal(ResealArgs),
@@ -185,8 +189,9 @@ pub struct KeygenArgs {
     after_long_help = "Examples:
   bulla recipients --context prod > prod.pub      then: bulla seal … -R prod.pub
 
-Shows the cluster's preferred recipient, then its recovery recipients, as its ConfigMap bulla-recipients lists them. The
-right to read that one ConfigMap is all that it takes."
+Without --context, and where there is a .bulla.yaml: the recipients that it names. Else the cluster's preferred recipient,
+then its recovery recipients, as its ConfigMap bulla-recipients lists them. The right to read that one ConfigMap is all
+that it takes."
 )]
 pub struct RecipientsArgs {
     /// What to do with them.
@@ -200,8 +205,12 @@ pub struct RecipientsArgs {
 /// The subcommands of `bulla recipients`.
 #[derive(Subcommand)]
 pub enum RecipientsCommand {
-    /// Show those of a cluster (the default).
+    /// Show those of this repository's policy, or of a cluster (the default).
     Show(RecipientsShowArgs),
+    /// Add one to the policy.
+    Add(RecipientsAddArgs),
+    /// Take over a cluster's new key.
+    Update(RecipientsUpdateArgs),
 }
 
 /// `bulla recipients show`
@@ -413,6 +422,12 @@ pub struct ResealArgs {
     /// New data keys and bodies instead of new envelopes
     #[arg(long)]
     pub fresh: bool,
+    /// Let this recipient of .bulla.yaml become a reader of files whose rule names it; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub add_recipient: Vec<String>,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
     /// How to tell what was done
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     pub output: ReportFormat,

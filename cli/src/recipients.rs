@@ -1,7 +1,8 @@
 //! Whom to seal for, and who opens: what was named on the command line, as the library knows it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bulla::recipient::{
     Identity, IdentityError, KeyFileError, ListedRecipient, NameSource, Recipient, RecipientError, Targets,
@@ -95,7 +96,7 @@ pub fn targets(given: Vec<(Recipient, NameSource)>, allow_mixed: bool) -> Result
 }
 
 /// A file's name up to its first dot: `prod` of `keys/prod.txt.pub`.
-fn stem(path: &Path) -> String {
+pub fn stem(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
 }
@@ -150,6 +151,8 @@ pub struct Chooser<'a> {
     at: &'a ClusterArgs,
     finder: Finder,
     cluster: OnceLock<Targets>,
+    /// By policy and rule: pins are read once.
+    rules: Mutex<HashMap<(PathBuf, usize), Targets>>,
 }
 
 /// Whom one file is sealed for, and by which rule.
@@ -163,7 +166,23 @@ pub struct Choice {
 
 impl<'a> Chooser<'a> {
     pub fn new(args: &'a RecipientArgs, at: &'a ClusterArgs) -> Self {
-        Self { args, at, finder: Finder::new(args.policy.as_deref()), cluster: OnceLock::new() }
+        Self {
+            args,
+            at,
+            finder: Finder::new(args.policy.as_deref()),
+            cluster: OnceLock::new(),
+            rules: Mutex::default(),
+        }
+    }
+
+    /// Whether recipients are named on the command line.
+    pub const fn is_named(&self) -> bool {
+        !self.args.recipients.is_empty() || !self.args.recipients_files.is_empty()
+    }
+
+    /// The policy of a file's repository.
+    pub fn policy(&self, path: &Path) -> Result<Option<Arc<Policy>>> {
+        Ok(self.finder.find(path)?.policy)
     }
 
     /// Whom `path` is sealed for; standard input and output have none, and no rule. `command` shows a command line without
@@ -187,7 +206,7 @@ impl<'a> Chooser<'a> {
             return Ok(with(targets(given, self.args.allow_mixed)?));
         }
         if let Some(policy) = &policy {
-            let Some(rule) = rule.and_then(|index| policy.rules.get(index)) else {
+            let Some((index, rule)) = rule.and_then(|index| Some((index, policy.rules.get(index)?))) else {
                 let name = policy.recipients.first().map_or("NAME", |pinned| pinned.name.value.as_str());
                 let (why, more) = match path {
                     Some(_) => (format!("no rule of {} matches it", policy.file), "or add a rule"),
@@ -196,7 +215,13 @@ impl<'a> Chooser<'a> {
                 return Err(Failure::new(format!("no recipient for {what}: {why}"))
                     .help(format!("{command} -r {name}     {more}")));
             };
-            return Ok(with(policy.targets(rule, !self.args.no_always)?));
+            let key = (policy.root.clone(), index);
+            if let Some(targets) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+                return Ok(with(targets.clone()));
+            }
+            let targets = policy.targets(rule, !self.args.no_always)?;
+            self.rules.lock().unwrap_or_else(PoisonError::into_inner).insert(key, targets.clone());
+            return Ok(with(targets));
         }
         if !output::on_terminal() {
             return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))

@@ -130,3 +130,68 @@ async fn the_main_job_from_the_command_line_through_the_service_proxy() -> Resul
     ensure!(read()? == before);
     world.finish().await
 }
+
+#[tokio::test]
+async fn a_repository_with_a_policy_follows_its_cluster() -> Result<()> {
+    let Some(address) = netns::address() else {
+        skip(
+            "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes one)",
+        );
+        return Ok(());
+    };
+    let mut world = World::bare("policy").await?;
+    world.http_addr = format!("{address}:0");
+    world.args = ["--cluster-name", "prod"].map(str::to_owned).to_vec();
+    world.start().await?;
+    let port: u16 = world.address("http").await?.rsplit(':').next().context("a port")?.parse()?;
+    world.cluster.publish_service(&world.system, "bulla", "http", &address, port).await?;
+    let dir = tempfile::tempdir()?;
+    let developer = developer(&world, dir.path()).await?;
+    let admin = Bulla {
+        program: developer.program.clone(),
+        dir: developer.dir.clone(),
+        kubeconfig: world.cluster.kubeconfig().to_path_buf(),
+        namespace: world.system.clone(),
+    };
+    fs::create_dir(dir.path().join(".git"))?;
+    world.recipients().await?;
+    stdout(&admin.ask(&["init", "--as", "prod"])?)?;
+    stdout(&developer.run(&["keygen", "-w", "recovery.txt"])?)?;
+    stdout(&developer.run(&["recipients", "add", "recovery", "recovery.txt.pub", "--always"])?)?;
+    world.guard("hunter2-policy");
+    fs::write(dir.path().join("value"), "hunter2-policy")?;
+    let app = world.app.clone();
+    stdout(&developer.run(&["set", "db.sealed.yaml", "a", "-n", &app, "--from-file", "value"])?)?;
+    let file = dir.path().join("db.sealed.yaml");
+    let before = fs::read_to_string(&file)?;
+    ensure!(before.contains("    prod: ") && before.contains("    recovery: "), "{before}");
+    world.cluster.apply(&before).await?;
+    world.holds("db", &[("a", "hunter2-policy")]).await?;
+    stdout(&admin.ask(&["recipients", "update"])?)?;
+
+    // A new key comes by itself: the old one vouches for it.
+    let old = world.recipients().await?.swap_remove(0);
+    stdout(&admin.ask(&["keys", "create", "--prefer-after", "0s"])?)?;
+    bulla_tests::eventually("the new key to be preferred", super::world::SOON, async || {
+        ensure!(world.recipients().await?[0] != old);
+        Ok(())
+    })
+    .await?;
+    let new = world.recipients().await?.swap_remove(0);
+    stdout(&admin.ask(&["recipients", "update"])?)?;
+    let pin = fs::read_to_string(dir.path().join(".bulla/prod.pub"))?;
+    ensure!(pin.contains(new.as_str()) && pin.contains(&old.full_fingerprint()), "{pin}");
+    stdout(&admin.ask(&["reseal", "--live", "."])?)?;
+    let after = fs::read_to_string(&file)?;
+    ensure!(changed_lines(&before, &after) == 1 && after.contains(&new.fingerprint().to_string()), "{after}");
+    world.cluster.apply(&after).await?;
+    world.ready("db", "Applied").await?;
+    world.holds("db", &[("a", "hunter2-policy")]).await?;
+
+    // And with rotate, which replaces the pin itself.
+    stdout(&admin.ask(&["rotate", ".", "--prefer-after", "0s", "--timeout", "60s"])?)?;
+    let last = world.recipients().await?.swap_remove(0);
+    ensure!(fs::read_to_string(dir.path().join(".bulla/prod.pub"))?.contains(last.as_str()));
+    ensure!(fs::read_to_string(&file)?.contains(&last.fingerprint().to_string()));
+    world.finish().await
+}

@@ -7,6 +7,7 @@ use crate::failure::{Failure, Result};
 use crate::output;
 
 mod exec;
+mod init;
 mod install;
 pub mod keygen;
 mod keys;
@@ -35,14 +36,22 @@ pub fn run(cli: Cli) -> ExitCode {
     let mut report = ReportFormat::Text;
     let result = match cli.command {
         Command::Keygen(args) => keygen::run(&args),
-        Command::Recipients(args) => {
-            let show = match args.command {
-                Some(RecipientsCommand::Show(show)) => show,
-                None => args.show,
-            };
-            report = show.output;
-            recipients::show(&show)
-        }
+        Command::Recipients(args) => match args.command {
+            Some(RecipientsCommand::Add(args)) => recipients::add(&args),
+            Some(RecipientsCommand::Update(args)) => {
+                report = args.output;
+                recipients::update(&args)
+            }
+            Some(RecipientsCommand::Show(show)) => {
+                report = show.output;
+                recipients::show(&show)
+            }
+            None => {
+                report = args.show.output;
+                recipients::show(&args.show)
+            }
+        },
+        Command::Init(args) => init::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::Set(args) => set::run(&args),
         Command::Unset(args) => unset::run(&args),

@@ -5,23 +5,25 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use bulla::envelope::Envelope;
 use bulla::manifest::{Edit, EnvelopeMap, Stream};
 use bulla::open::{Strictness, inspect};
 use bulla::recipient::{NameSource, Recipient, Target, Targets};
-use bulla::resource::Envelopes;
+use bulla::resource::{Envelopes, SealedSecret};
 use bulla::rewrap::{LineChange, Need, RewrapError, Succession, apply, needs};
 use serde_json::json;
 
 use super::Done;
-use crate::cli::{ReportFormat, ResealArgs};
+use crate::cli::{ClusterArgs, ReportFormat, ResealArgs};
 use crate::cluster::{self, Answer, Cluster};
 use crate::failure::{self, Exit, Failure, Result, named, shown};
 use crate::files::{self, Original};
 use crate::model::{Sealed, all_sealed, edits, fresh_edits, parse};
 use crate::output::plain::{count, near_limits};
-use crate::recipients::{self, Held};
+use crate::policy::{Pin, Pinned, Policy};
+use crate::recipients::{self, Chooser, Held};
 use crate::{identities, output, tree};
 
 /// Files in memory at once.
@@ -31,10 +33,29 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     if let Some(path) = args.paths.iter().find(|path| files::is_stdin(path)) {
         return Err(Failure::usage(format!("reseal {}: it changes files; standard input is none", path.display())));
     }
+    let chooser = Chooser::new(&args.recipients, &args.cluster);
+    let policy = match args.paths.first() {
+        Some(path) if !chooser.is_named() => chooser.policy(path)?,
+        _ => None,
+    };
+    if let Some(policy) = &policy {
+        confirm(policy, args)?;
+    } else if !args.add_recipient.is_empty() {
+        return Err(Failure::usage(
+            "--add-recipient names a recipient of .bulla.yaml, and is for files that go by its rules",
+        ));
+    }
+    let rules = |live| policy.as_ref().map(|_| Rules::new(&chooser, &args.add_recipient, live));
     if args.live {
         if args.fresh {
             return Err(Failure::usage("--fresh --live is not in this version")
                 .help("with an identity: bulla reseal PATH --fresh -i IDENTITY -R RECIPIENT.pub"));
+        }
+        if let Some(policy) = &policy {
+            let (cluster, targets) = pinned_cluster(policy, &args.cluster)?;
+            let by = By::Cluster(&cluster);
+            let job = Job { targets: &targets, rules: rules(true), by, mode: Mode::of(args), fresh: false };
+            return job.run(&args.paths)?.tell(&job, args.output);
         }
         let named = recipients::named(&args.recipients)?;
         let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
@@ -43,7 +64,7 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
             Some(targets) => one(targets.as_slice().first())?,
             None => preferred(&cluster)?,
         };
-        let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::of(args), fresh: false };
+        let job = Job { targets: &targets, rules: None, by: By::Cluster(&cluster), mode: Mode::of(args), fresh: false };
         return job.run(&args.paths)?.tell(&job, args.output);
     }
     if args.identities.is_empty() && !args.check && !args.dry_run {
@@ -52,12 +73,84 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
             .help("by an identity: bulla reseal PATH -i OLD -R NEW.pub"));
     }
     let held = if args.identities.is_empty() { Held::none() } else { identities::resolve(&args.identities, false)? };
-    let what = args.paths.first().map(|path| shown(path)).unwrap_or_default();
-    let command = format!("bulla reseal {what} -i OLD");
-    let chooser = recipients::Chooser::new(&args.recipients, &args.cluster);
-    let targets = chooser.choose(args.paths.first().map(PathBuf::as_path), &what, &command)?.targets;
-    let job = Job { targets: &targets, by: By::Identities(&held), mode: Mode::of(args), fresh: args.fresh };
+    let targets = match &policy {
+        Some(policy) => all_pins(policy)?,
+        None => {
+            let what = args.paths.first().map(|path| shown(path)).unwrap_or_default();
+            let command = format!("bulla reseal {what} -i OLD");
+            chooser.choose(args.paths.first().map(PathBuf::as_path), &what, &command)?.targets
+        }
+    };
+    let by = By::Identities(&held);
+    let job = Job { targets: &targets, rules: rules(false), by, mode: Mode::of(args), fresh: args.fresh };
     job.run(&args.paths)?.tell(&job, args.output)
+}
+
+/// Everybody whom a policy names: whom files are wrapped for says each file's rule.
+fn all_pins(policy: &Policy) -> Result<Targets> {
+    let pins = policy.pins()?.into_iter();
+    recipients::targets(pins.map(|pin| (pin.listed.recipient, NameSource::Policy(pin.name))).collect(), true)
+}
+
+/// Shows who is to become a reader, and asks where somebody can answer.
+fn confirm(policy: &Policy, args: &ResealArgs) -> Result<()> {
+    for name in &args.add_recipient {
+        let pinned = policy.recipient(name).ok_or_else(|| {
+            let names: Vec<_> = policy.recipients.iter().map(|pinned| pinned.name.value.as_str()).collect();
+            Failure::usage(format!("--add-recipient {name}: {} has no recipient of this name", policy.file))
+                .help(format!("it has {}", names.join(", ")))
+        })?;
+        let pin = policy.pin(pinned)?;
+        output::say(&format!(
+            "adding {} {} where its rule says so: whoever holds this key reads what is resealed",
+            named(name, &pin.listed.recipient.fingerprint().to_string()),
+            pin.listed.recipient.kind()
+        ));
+    }
+    if args.add_recipient.is_empty() || args.yes || args.check || args.dry_run || !output::on_terminal() {
+        return Ok(());
+    }
+    output::ask("go on? [y/N] ")
+        .then_some(())
+        .ok_or_else(|| Failure::new("nothing was written").help("--yes answers beforehand"))
+}
+
+/// The cluster of a policy, and the one of its pins that it seals for: the flags say which, else the only one that has a
+/// context.
+pub fn pinned_cluster(policy: &Policy, args: &ClusterArgs) -> Result<(Cluster, Targets)> {
+    let target = |pin: Pin| recipients::targets(vec![(pin.listed.recipient, NameSource::Policy(pin.name))], true);
+    let mut own = policy.recipients.iter().filter(|pinned| pinned.is_cluster());
+    let only = own.next().filter(|_| own.next().is_none());
+    if let (Some(pinned), Some(_)) = (only, &args.controller_url) {
+        return Ok((cluster::connect_for_rewrap(args, true)?, target(policy.pin(pinned)?)?));
+    }
+    let cluster = connect_to(only, args)?;
+    let published = cluster.published()?;
+    let preferred = published.preferred().map(|listed| listed.recipient.clone());
+    for pin in policy.pins()? {
+        if Some(&pin.listed.recipient) == preferred.as_ref() {
+            return Ok((cluster, target(pin)?));
+        }
+    }
+    let fingerprint = preferred.map(|recipient| recipient.fingerprint().to_string()).unwrap_or_default();
+    Err(Failure::new(format!(
+        "{} seals for {fingerprint}, which is no recipient of {}: nothing was written",
+        cluster.context, policy.file
+    ))
+    .help("bulla recipients update"))
+}
+
+/// The cluster that the flags name; else that of a pin, where the kubeconfig knows it; else the current one.
+pub fn connect_to(pinned: Option<&Pinned>, args: &ClusterArgs) -> Result<Cluster> {
+    let mut at = args.clone();
+    if let (None, Some(context)) = (&at.context, pinned.and_then(|pinned| pinned.context.as_ref())) {
+        at.context = Some(context.value.clone());
+        match cluster::connect(&at) {
+            Err(failure) if failure.exit == Exit::Missing => at.context = None,
+            connected => return connected,
+        }
+    }
+    cluster::connect(&at)
 }
 
 /// The cluster's preferred recipient, as its controller publishes it.
@@ -105,8 +198,50 @@ pub enum By<'a> {
     Cluster(&'a Cluster),
 }
 
+/// Each file goes by its own rule, and a line gives way only to its namesake.
+pub struct Rules<'a> {
+    chooser: &'a Chooser<'a>,
+    /// Who may become a reader.
+    add: &'a [String],
+    /// Whether a cluster wraps, which does it for its own key alone.
+    live: bool,
+    /// Who was left out therefore.
+    left: Mutex<BTreeSet<String>>,
+}
+
+impl<'a> Rules<'a> {
+    pub fn new(chooser: &'a Chooser<'a>, add: &'a [String], live: bool) -> Self {
+        Self { chooser, add, live, left: Mutex::default() }
+    }
+
+    /// The lines that an object lacks for these targets, as far as they may and can be made.
+    fn needs(
+        &self,
+        object: &SealedSecret,
+        targets: &Targets,
+        own: &Targets,
+    ) -> std::result::Result<Vec<Need>, RewrapError> {
+        let mut wanted = needs(object, targets, Succession::ByName { add: true })?;
+        if self.live {
+            wanted.retain(|need| {
+                let is_own = own.as_slice().iter().any(|target| target.recipient == need.target.recipient);
+                if !is_own {
+                    self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(need.target.name.clone());
+                }
+                is_own
+            });
+        }
+        match wanted.iter().find(|need| need.replaces.is_none() && !self.add.contains(&need.target.name)) {
+            Some(need) => Err(RewrapError::NewReader(need.target.name.clone())),
+            None => Ok(wanted),
+        }
+    }
+}
+
 pub struct Job<'a> {
+    /// Whom it is for; with rules, of whom it is at most.
     pub targets: &'a Targets,
+    pub rules: Option<Rules<'a>>,
     pub by: By<'a>,
     pub mode: Mode,
     pub fresh: bool,
@@ -118,6 +253,8 @@ struct Work {
     original: Original,
     stream: Stream,
     sealed: Vec<(Sealed, Vec<Need>)>,
+    /// Of the file's rule.
+    targets: Option<Targets>,
 }
 
 enum Looked {
@@ -187,9 +324,23 @@ impl Job<'_> {
         if sealed.is_empty() {
             return Ok(Looked::Nothing);
         }
+        let targets = match &self.rules {
+            Some(rules) => {
+                let command = format!("bulla reseal {file} -i OLD");
+                Some(rules.chooser.choose(Some(&found.path), &file, &command)?.targets)
+            }
+            None => None,
+        };
         let mut needing = Vec::new();
         for one in sealed {
-            let what = if self.fresh { Vec::new() } else { self.needs(&file, &stream, &one)? };
+            let what = match (&self.rules, &targets) {
+                // Also of what is sealed afresh: nobody becomes a reader unseen.
+                (Some(rules), Some(targets)) => rules
+                    .needs(&one.object, targets, self.targets)
+                    .map_err(|error| self.told(&file, &stream, &one, &error))?,
+                _ if self.fresh => Vec::new(),
+                _ => self.needs(&file, &stream, &one)?,
+            };
             if (self.fresh && !one.object.spec.items.is_empty()) || !what.is_empty() {
                 needing.push((one, what));
             }
@@ -197,7 +348,7 @@ impl Job<'_> {
         if needing.is_empty() {
             return Ok(Looked::Current);
         }
-        Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing })))
+        Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing, targets })))
     }
 
     /// The lines that an object lacks. Recipients that all its data keys are wrapped for stay; one other at most takes the
@@ -224,6 +375,18 @@ impl Job<'_> {
             .help("name one with -R, and then the other"));
         }
         needs(&sealed.object, &one(Some(target))?, Succession::ReplaceOpened).map_err(fail)
+    }
+
+    fn told(&self, file: &str, stream: &Stream, sealed: &Sealed, error: &RewrapError) -> Box<Failure> {
+        match error {
+            RewrapError::NewReader(name) => Failure::new(format!(
+                "nothing in {} is sealed for {name} yet, and nobody becomes a reader unseen",
+                sealed.called()
+            ))
+            .in_file(file)
+            .help(format!("if it is meant: --add-recipient {name}")),
+            error => sealed.in_file(file, stream).rewrap(&sealed.called(), self.held(), error),
+        }
     }
 
     /// Somebody who is to stay does not lose the line by which the data key was opened.
@@ -272,9 +435,9 @@ impl Job<'_> {
             By::Identities(_) => HashMap::new(),
         };
         // Each is taken apart by the thread that works on it.
-        let works: Vec<_> = works.into_iter().map(|work| std::sync::Mutex::new(Some(work))).collect();
+        let works: Vec<_> = works.into_iter().map(|work| Mutex::new(Some(work))).collect();
         let done = tree::parallel(&works, |work| {
-            let taken = work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
             taken.map(|work| self.write(work, &answers))
         });
         for result in done.into_iter().flatten() {
@@ -307,7 +470,7 @@ impl Job<'_> {
     }
 
     fn write(&self, work: Work, answers: &HashMap<String, Answer>) -> Result<Written> {
-        let Work { file, original, mut stream, sealed } = work;
+        let Work { file, original, mut stream, sealed, targets } = work;
         let mut all_edits: Vec<(usize, Edit)> = Vec::new();
         let mut written = Written { file: file.clone(), envelopes: 0, replaced: BTreeSet::new(), warnings: Vec::new() };
         for (one, needs) in &sealed {
@@ -315,11 +478,12 @@ impl Job<'_> {
             let in_file = one.in_file(&file, &stream);
             let mut object = one.object.clone();
             if let (true, By::Identities(held)) = (self.fresh, &self.by) {
-                let succession = match self.targets.as_slice() {
-                    [_] => Succession::ReplaceOpened,
+                let succession = match (&targets, self.targets.as_slice()) {
+                    (None, [_]) => Succession::ReplaceOpened,
                     _ => Succession::ByName { add: false },
                 };
-                object = bulla::rewrap::reseal(&object, &held.all(), self.targets, succession)
+                let whom = targets.as_ref().unwrap_or(self.targets);
+                object = bulla::rewrap::reseal(&object, &held.all(), whom, succession)
                     .map_err(|error| in_file.rewrap(&place, &held.files, &error))?;
                 all_edits.extend(fresh_edits(one.index, &one.object, &object));
                 written.envelopes += object.spec.envelopes.len();
@@ -332,7 +496,9 @@ impl Job<'_> {
                         By::Cluster(cluster) => answered(&file, &place, cluster, need, answers)?,
                     };
                     let replaced = replaced(need, &change);
-                    self.refuse_loss(&file, replaced.as_deref())?;
+                    if targets.is_none() {
+                        self.refuse_loss(&file, replaced.as_deref())?;
+                    }
                     written.replaced.extend(replaced);
                     all_edits.extend(edits(one.index, &change));
                     apply(&mut object, &change);
@@ -438,6 +604,15 @@ impl Report {
         };
         output::say(&did);
         self.resealed.iter().flat_map(|file| &file.warnings).for_each(|warning| output::warn(warning));
+        if let Some(rules) = &job.rules {
+            let left = rules.left.lock().unwrap_or_else(PoisonError::into_inner);
+            if !left.is_empty() {
+                output::note(&format!(
+                    "what is missing for {} was left: a cluster wraps for its own key; through theirs, or -i IDENTITY",
+                    left.iter().cloned().collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
         if job.mode == Mode::Write && !self.resealed.is_empty() {
             output::note("values were not changed. If the old key leaked, change them: bulla reseal does not revoke");
         }

@@ -1,16 +1,18 @@
 //! `bulla rotate`: each step is a command of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bulla::recipient::{NameSource, Recipient};
+use bulla::recipient::{ListedRecipient, NameSource, Recipient, RecipientKind};
 use bulla::resource::{KeyState, SealingKey};
 
-use super::reseal::{By, Job, Mode};
+use super::reseal::{By, Job, Mode, Rules, connect_to};
 use super::{Done, keys};
-use crate::cli::{ReportFormat, RotateArgs};
-use crate::cluster::{self, Cluster};
+use crate::cli::{RecipientArgs, ReportFormat, RotateArgs};
+use crate::cluster::Cluster;
 use crate::failure::{Exit, Failure, Result};
+use crate::policy::{Pinned, Policy};
+use crate::recipients::Chooser;
 use crate::{files, output, recipients, tree};
 
 /// The controller's overlap where none is asked for.
@@ -27,7 +29,10 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     let limit = limit(args, after)?;
     // What is misspelt is found out before there is a new key.
     tree::files(&paths)?;
-    let cluster = cluster::connect(&args.cluster)?;
+    let nobody = RecipientArgs::default();
+    let policy = Chooser::new(&nobody, &args.cluster).policy(paths.first().map_or(Path::new("."), PathBuf::as_path))?;
+    let own = policy.as_deref().and_then(only_cluster);
+    let cluster = connect_to(own, &args.cluster)?;
     let first = cluster.keys()?.is_empty();
     // Nor is a key made whose envelopes nobody could ask for. Who holds the key of today vouches for the next.
     let pinned = if first { None } else { cluster.published()?.preferred().map(|listed| listed.recipient.clone()) };
@@ -48,9 +53,19 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
         return Err(Failure::new(format!("{} is not the preferred recipient any more", recipient.fingerprint()))
             .help("bulla keys list; then bulla reseal PATH --live"));
     }
-    let name_of = published.name.clone().map_or(NameSource::None, NameSource::Comment);
+    // The pin is replaced before the files are: whoever seals meanwhile seals for the new key.
+    let renewed = match (&policy, &pinned, published.preferred()) {
+        (Some(policy), Some(old), Some(listed)) => renew(policy, old, listed)?,
+        _ => None,
+    };
+    let name_of = match &renewed {
+        Some(name) => NameSource::Policy(name.clone()),
+        None => published.name.clone().map_or(NameSource::None, NameSource::Comment),
+    };
     let targets = recipients::targets(vec![(recipient.clone(), name_of)], false)?;
-    let job = Job { targets: &targets, by: By::Cluster(&cluster), mode: Mode::Write, fresh: false };
+    let chooser = Chooser::new(&nobody, &args.cluster);
+    let rules = || renewed.as_ref().map(|_| Rules::new(&chooser, &[], true));
+    let job = Job { targets: &targets, rules: rules(), by: By::Cluster(&cluster), mode: Mode::Write, fresh: false };
     let report = job.run(&paths)?;
     let done = if args.output == ReportFormat::Json {
         let key = keys::entry(&cluster.key(&name)?);
@@ -63,9 +78,37 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     } else {
         report.tell(&job, ReportFormat::Text)?
     };
-    still_needed(&cluster, &targets, &paths)?;
-    output::say("files with the cluster's recipients are of the old key now: bulla recipients > FILE.pub");
+    still_needed(&cluster, &targets, rules(), &paths)?;
+    if renewed.is_none() {
+        output::say("files with the cluster's recipients are of the old key now: bulla recipients > FILE.pub");
+    }
     Ok(done)
+}
+
+/// The only recipient of a policy that a cluster has the key of.
+fn only_cluster(policy: &Policy) -> Option<&Pinned> {
+    let mut own = policy.recipients.iter().filter(|pinned| pinned.is_cluster());
+    own.next().filter(|_| own.next().is_none())
+}
+
+/// Puts the new key where the policy pins the old one, which has vouched for it; the name of that recipient.
+fn renew(policy: &Policy, old: &Recipient, listed: &ListedRecipient) -> Result<Option<String>> {
+    for pinned in &policy.recipients {
+        let pin = policy.pin(pinned)?;
+        if pin.listed.recipient != *old {
+            continue;
+        }
+        if (old.kind(), listed.recipient.kind()) == (RecipientKind::Hybrid, RecipientKind::Classical) {
+            return Err(Failure::new("the new key is classical, and the pinned one hybrid: the pin stays").help(
+                format!("bulla recipients update {} --accept {}", pin.name, listed.recipient.full_fingerprint()),
+            ));
+        }
+        super::recipients::replace_pin(policy, pinned, listed)?;
+        output::say(&format!("{} holds the new key of {}: commit it with the files", pinned.file.value, pin.name));
+        return Ok(Some(pin.name));
+    }
+    output::warn(&format!("the old key is no recipient of {}, and no pin was changed", policy.file));
+    Ok(None)
 }
 
 /// How long is waited; `None` for as long as it takes.
@@ -174,8 +217,13 @@ fn ready(key: &SealingKey) -> Result<Option<Recipient>> {
 }
 
 /// Says which files an older key is needed for still.
-fn still_needed(cluster: &Cluster, targets: &bulla::recipient::Targets, paths: &[PathBuf]) -> Result<()> {
-    let check = Job { targets, by: By::Cluster(cluster), mode: Mode::Check, fresh: false };
+fn still_needed(
+    cluster: &Cluster,
+    targets: &bulla::recipient::Targets,
+    rules: Option<Rules<'_>>,
+    paths: &[PathBuf],
+) -> Result<()> {
+    let check = Job { targets, rules, by: By::Cluster(cluster), mode: Mode::Check, fresh: false };
     let left = check.run(paths)?;
     let files: Vec<_> = left.pending().collect();
     if files.is_empty() && left.failures() == 0 {

@@ -55,6 +55,15 @@ pub fn failure(failure: &Failure) {
     say(&failure.render());
 }
 
+/// Asks on the terminal; anything but yes is no.
+pub fn ask(question: &str) -> bool {
+    let mut err = anstream::stderr().lock();
+    _ = err.write_all(question.as_bytes()).and_then(|()| err.flush());
+    drop(err);
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).is_ok() && matches!(line.trim(), "y" | "Y" | "yes")
+}
+
 /// Whether somebody is there to be asked.
 pub fn on_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

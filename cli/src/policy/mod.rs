@@ -19,8 +19,9 @@ use bulla::recipient::{ListedRecipient, NameSource, Recipient, RecipientKind, Ta
 use bulla::scope::Scope;
 
 pub use date::Date;
-pub use find::Finder;
+pub use find::{Finder, NAME};
 pub use glob::Glob;
+pub use pin::parse as parse_pin;
 pub use read::read;
 
 use crate::failure::{Failure, Result};

@@ -585,3 +585,98 @@ fn many_envelopes_go_in_several_requests() {
     let posts = server.state().requests.iter().filter(|request| request.starts_with("POST")).count();
     assert!(posts >= 2, "{posts}");
 }
+
+#[test]
+fn a_repository_pins_a_cluster_and_follows_its_key() {
+    let server = Server::start();
+    let sandbox = Sandbox::new();
+    server.known_to(&sandbox);
+    std::fs::create_dir_all(sandbox.path(".git")).expect("a folder");
+    let first = server.state().keys[0].1.recipient().clone();
+    let run = sandbox.run(&["init", "--context", "prod", "--as", "prod"]).well();
+    assert_eq!(
+        run.err,
+        format!(
+            "prod      {}  hybrid  from prod (bulla-system/bulla)\nwrote .bulla.yaml and .bulla/prod.pub; commit both and \
+             protect .bulla/ with CODEOWNERS\nwarning: no recovery recipient. If this cluster is lost, so is every secret:\n         \
+             bulla keygen -w recovery.txt   (keep it offline)\n         bulla recipients add recovery recovery.txt.pub \
+             --always\n",
+            first.fingerprint()
+        )
+    );
+    assert_eq!(sandbox.read(".bulla/prod.pub"), format!("{}\n", first.as_str()));
+    assert_eq!(
+        sandbox.read(".bulla.yaml"),
+        "version: 1\nrecipients:\n  prod: {file: .bulla/prod.pub, context: prod, cluster: prod}\nrules: # the first that \
+         matches\n  - path: \"**\"\n    recipients: [prod]\n"
+    );
+    let run = sandbox.run(&["init", "--context", "prod", "--as", "prod"]).well();
+    assert_eq!(run.err, "prod is in .bulla.yaml already, with this key: nothing to do\n");
+    let run = sandbox.run(&["init", "key.txt.pub", "--as", "me"]);
+    assert!(run.code == 1 && run.err.starts_with("error: .bulla.yaml is there already and is not overwritten\n"));
+    sandbox.run(&["recipients", "add", "recovery", "key.txt.pub", "--always"]).well();
+
+    // Sealing contacts nobody.
+    server.state().requests.clear();
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["seal", "db.yaml", "-w", "db.sealed.yaml"]).well();
+    assert!(server.state().requests.is_empty());
+    let run = sandbox.run(&["recipients", "update"]).well();
+    assert_eq!(run.err, format!("prod {} is what the cluster seals for\n", first.fingerprint()));
+
+    // A new key, vouched for by the old one.
+    let second = next_key(&server);
+    let run = sandbox.run(&["recipients", "update"]).well();
+    assert!(run.err.starts_with(&format!("prod {second} (was {}): proven", first.fingerprint())), "{}", run.err);
+    assert!(sandbox.read(".bulla/prod.pub").starts_with(&format!("# replaces: {}\nage1pq", first.full_fingerprint())));
+    let before = sandbox.read("db.sealed.yaml");
+    let run = sandbox.run(&["reseal", ".", "--live", "--check"]);
+    assert_eq!((run.code, run.text().as_str()), (10, "db.sealed.yaml: 1 envelope\n"));
+    sandbox.run(&["reseal", ".", "--live"]).well();
+    let after = sandbox.read("db.sealed.yaml");
+    assert_eq!(before.lines().zip(after.lines()).filter(|(a, b)| a != b).count(), 1);
+    assert!(after.contains(&second) && after.contains("    prod: "));
+    sandbox.run(&["reseal", ".", "--live", "--check"]).well();
+}
+
+#[test]
+fn a_key_that_nobody_vouches_for_is_accepted_only_whole() {
+    let server = Server::start();
+    let sandbox = Sandbox::new();
+    server.known_to(&sandbox);
+    std::fs::create_dir_all(sandbox.path(".git")).expect("a folder");
+    sandbox.run(&["init", "--context", "prod", "--as", "prod"]).well();
+    let pin = sandbox.read(".bulla/prod.pub");
+    // Another cluster: it has none of the old keys.
+    let stranger = Identity::generate(RecipientKind::Hybrid).expect("randomness");
+    let full = stranger.recipient().full_fingerprint();
+    server.state().keys = vec![("first".into(), stranger)];
+    let run = sandbox.run(&["recipients", "update"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("nobody vouches for it"), "{}", run.err);
+    assert!(
+        run.err.contains(&format!("help: bulla recipients update prod --context prod --accept {full}\n")),
+        "{}",
+        run.err
+    );
+    assert_eq!(sandbox.read(".bulla/prod.pub"), pin);
+    for wrong in [full[..17].to_owned(), format!("{}a", &full[..52]), "x".into()] {
+        let run = sandbox.run(&["recipients", "update", "prod", "--accept", &wrong]);
+        assert!(run.code != 0 && (wrong == full || sandbox.read(".bulla/prod.pub") == pin), "{}", run.err);
+        if wrong == full {
+            break;
+        }
+    }
+    let run = sandbox.run(&["recipients", "update", "prod", "--context", "prod", "--accept", &full]).well();
+    assert!(run.err.contains("): accepted\n"), "{}", run.err);
+    // A cluster whose key is no pin is not asked to wrap.
+    sandbox.write(".bulla/prod.pub", &pin);
+    sandbox.write("db.yaml", DB);
+    sandbox.run(&["seal", "db.yaml", "-w", "db.sealed.yaml"]).well();
+    let run = sandbox.run(&["reseal", ".", "--live"]);
+    assert!(
+        run.code == 1 && run.err.contains("which is no recipient of .bulla.yaml: nothing was written"),
+        "{}",
+        run.err
+    );
+}

@@ -42,8 +42,8 @@ fn a_recipient_that_is_one_character_off() {
     );
     sandbox.with_input(&["seal", "-r", "age1nope"], DB).fails(
         1,
-        "error: -r: not an age recipient (age1pq… or age1…); is a character missing or changed?\nhelp: -r takes a recipient \
-         itself; for one in a file: -R FILE\n",
+        "error: -r: not an age recipient (age1pq… or age1…); is a character missing or changed?\nhelp: -r takes a name \
+         of .bulla.yaml, or a recipient itself; for one in a file: -R FILE\n",
     );
 }
 

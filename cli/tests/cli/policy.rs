@@ -345,3 +345,128 @@ fn classical_recipients_where_they_are_forbidden() {
     let run = set(&sandbox, "other/a.yaml", &["-n", "shop", "-R", "old.pub", "--allow-mixed"]);
     assert!(run.code == 1 && run.err.contains("is classical, and the policy allows no classical"), "{}", run.err);
 }
+
+#[test]
+fn resealing_goes_by_each_files_rule() {
+    let sandbox = repository();
+    set(&sandbox, "apps/shop/prod/db.sealed.yaml", &["-n", "shop"]).well();
+    set(&sandbox, "apps/shop/dev/db.sealed.yaml", &[]).well();
+    sandbox.run(&["keygen", "-w", "new.txt"]).well();
+    std::fs::copy(sandbox.path("new.txt.pub"), sandbox.path(".bulla/prod.pub")).expect("copies");
+    let dev = sandbox.bytes("apps/shop/dev/db.sealed.yaml");
+    let before = sandbox.read("apps/shop/prod/db.sealed.yaml");
+    // A file of before counts as covered: it is one name.
+    set(&sandbox, "apps/shop/prod/db.sealed.yaml", &[]).well();
+    let run = sandbox.run(&["reseal", "apps", "-i", "recovery.txt"]).well();
+    assert!(run.err.contains("resealed 1 of 2 files") || run.err.contains("0 of 2 files"), "{}", run.err);
+    assert_eq!(sandbox.bytes("apps/shop/dev/db.sealed.yaml"), dev);
+    sandbox.write("apps/shop/prod/db.sealed.yaml", &before);
+    sandbox.run(&["reseal", "apps", "-i", "recovery.txt"]).well();
+    let after = sandbox.read("apps/shop/prod/db.sealed.yaml");
+    assert_eq!(before.lines().zip(after.lines()).filter(|(a, b)| a != b).count(), 1);
+    sandbox.run(&["unseal", "apps/shop/prod/db.sealed.yaml", "-i", "new.txt"]).well();
+    // Nobody becomes a reader unseen.
+    let more = POLICY.replace("recipients: [prod]", "recipients: [prod, alice]");
+    sandbox.write(".bulla.yaml", more);
+    let bytes = sandbox.bytes("apps/shop/prod/db.sealed.yaml");
+    for fresh in [&[][..], &["--fresh"]] {
+        let run = sandbox.run(&[&["reseal", "apps", "-i", "recovery.txt"][..], fresh].concat());
+        assert!(run.code == 1 && run.err.contains("is sealed for alice yet"), "{}", run.err);
+        assert!(run.err.contains("help: if it is meant: --add-recipient alice\n"), "{}", run.err);
+        assert_eq!(sandbox.bytes("apps/shop/prod/db.sealed.yaml"), bytes);
+    }
+    let run = sandbox.run(&["reseal", "apps", "-i", "recovery.txt", "--add-recipient", "alice"]).well();
+    assert!(run.err.starts_with("adding alice r"), "{}", run.err);
+    sandbox.run(&["unseal", "apps/shop/prod/db.sealed.yaml", "-i", "alice.txt"]).well();
+}
+
+#[test]
+fn adding_a_recipient_touches_nothing_else() {
+    let texts = [
+        POLICY.to_owned(),
+        POLICY.replace('\n', "\r\n"),
+        POLICY.trim_end().to_owned(),
+        format!("{POLICY}\n# the end\n"),
+        "{version: 1, recipients: {}, rules: []}\n".to_owned(),
+        "version: 1\n".to_owned(),
+        "version: 1\nrecipients:\nrules:\n".to_owned(),
+        "version: 1\nrecipients:\n  prod:\n    file: .bulla/prod.pub # theirs\n\n# between\nrules:\n- path: a/**\n  recipients:\n  - prod\n"
+            .to_owned(),
+    ];
+    for text in texts {
+        for rule in ["a/**", "apps/*/prod/**", "*.new"] {
+            let sandbox = repository();
+            sandbox.write(".bulla.yaml", &text);
+            let run = sandbox.run(&["recipients", "add", "me", "key.txt.pub", "--rule", rule]);
+            assert_eq!(run.code, 0, "{text}\n{}", run.err);
+            let after = sandbox.read(".bulla.yaml");
+            // All that was there is there still, in its order.
+            let mut rest = after.as_str();
+            for line in text.lines().filter(|line| !line.contains(['[', '{'])) {
+                let at = rest.find(line).unwrap_or_else(|| panic!("{line:?} is gone from\n{after}"));
+                rest = &rest[at + line.len()..];
+            }
+            let run = sandbox.run(&["recipients", "show", "-o", "json"]).well();
+            let shown: serde_json::Value = serde_json::from_str(&run.text()).expect("JSON");
+            let me = shown["recipients"].as_array().expect("a list").iter().find(|r| r["name"] == "me").expect("me");
+            assert_eq!(me["rules"], serde_json::json!([rule]), "{after}");
+            assert_eq!(sandbox.run(&["recipients", "add", "me", "key.txt.pub", "--always"]).code, 1);
+        }
+    }
+}
+
+#[test]
+fn recipients_of_the_repository_are_shown() {
+    let sandbox = repository();
+    let run = sandbox.run(&["recipients"]).well();
+    let lines: Vec<_> = run.text().lines().map(str::to_owned).collect();
+    assert!(lines[0].starts_with("NAME      FINGERPRINT        KIND    CREATED     FROM"), "{lines:?}");
+    assert!(lines[1].starts_with("prod      r") && lines[1].ends_with("apps/*/prod/**"), "{lines:?}");
+    assert!(lines[3].ends_with("everything") && lines.len() == 4, "{lines:?}");
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path(".git")).expect("a folder");
+    let run = sandbox.run(&["init", "key.txt.pub", "--as", "me", "--rule", "apps/**"]).well();
+    assert!(run.err.starts_with("me      r") && run.err.contains("wrote .bulla.yaml and .bulla/me.pub"), "{}", run.err);
+    sandbox.run(&["init", "key.txt.pub", "--as", "on"]).fails(
+        2,
+        "error: \"on\" can't name a recipient\nhelp: names are [a-z]([-a-z0-9]{0,61}[a-z0-9])?, and no word of YAML: --as \
+         NAME\n",
+    );
+}
+
+#[test]
+fn the_documented_example_and_the_published_schema_are_what_is_read() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = std::fs::read_to_string(docs.join("policy.md")).expect("the page");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let sandbox = repository();
+    sandbox.write(".bulla.yaml", example);
+    sandbox.run(&["keygen", "-w", "dr.txt", "--recipient", ".bulla/dr.pub"]).well();
+    let run = set(&sandbox, "apps/shop/prod/db.sealed.yaml", &["-n", "shop"]).well();
+    assert!(run.err.ends_with("for prod, dr, recovery\n"), "{}", run.err);
+    // The same fields in both, and no others in either.
+    let schema = std::fs::read_to_string(docs.join("policy.schema.json")).expect("the schema");
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    let recipient = "recipients:\n  a: {file: .bulla/prod.pub}\n";
+    for (pointer, text) in [
+        ("", "zzz: 1\n".to_owned()),
+        ("/properties/recipients/additionalProperties", "recipients:\n  a: {zzz: 1}\n".to_owned()),
+        ("/properties/rules/items", format!("{recipient}rules:\n  - {{zzz: 1}}\n")),
+        ("/properties/policy", "policy: {zzz: 1}\n".to_owned()),
+        ("/properties/check", "check: {zzz: 1}\n".to_owned()),
+        ("/properties/check/properties/exceptions/items", "check: {exceptions: [{zzz: 1}]}\n".to_owned()),
+    ] {
+        let object = schema.pointer(pointer).expect("an object of the schema");
+        assert_eq!(object["additionalProperties"], serde_json::json!(false), "{pointer}");
+        let mut fields: Vec<&str> =
+            object["properties"].as_object().expect("fields").keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        sandbox.write(".bulla.yaml", format!("version: 1\n{text}"));
+        let run = set(&sandbox, "apps/shop/prod/x.sealed.yaml", &["-n", "shop"]);
+        assert!(run.code == 1 && run.err.contains("has no field \"zzz\"\n"), "{}", run.err);
+        let told = run.err.split("help: its fields are ").nth(1).expect("the fields").trim();
+        let mut told: Vec<&str> = told.split(", ").collect();
+        told.sort_unstable();
+        assert_eq!(told, fields, "{pointer}");
+    }
+}
