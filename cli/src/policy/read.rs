@@ -23,11 +23,13 @@ pub fn read(file: &str, root: &Path, bytes: &[u8]) -> Result<Policy> {
     let stream = Stream::read(bytes).map_err(|error| failure::manifest(file, None, &error))?;
     let reader = Reader { file, text: stream.text() };
     let mut documents = stream.documents().iter();
-    let (Some(document), None) = (documents.next(), documents.next()) else {
+    let empty = || Failure::new("the policy is empty").in_file(file).help("it begins with: version: 1");
+    let document = documents.next().ok_or_else(empty)?;
+    if documents.next().is_some() {
         return Err(Failure::new("a policy is one document").in_file(file));
-    };
+    }
     if document.root.is_null() {
-        return Err(Failure::new("the policy is empty").in_file(file).help("it begins with: version: 1"));
+        return Err(empty());
     }
     reader.policy(root.to_owned(), &document.root)
 }
@@ -165,12 +167,14 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(self.fail(version.span, "version is a number: 1")),
         }
-        let recipients = match fields.get("recipients") {
+        // A key with nothing after it is what is left when the last entry goes.
+        let filled = |name: &str| fields.get(name).filter(|node| !node.is_null());
+        let recipients = match filled("recipients") {
             Some(node) => self.recipients(node)?,
             None => Vec::new(),
         };
         let mut rules = Vec::new();
-        if let Some(node) = fields.get("rules") {
+        if let Some(node) = filled("rules") {
             for item in self.items(node, "rules")? {
                 rules.push(self.rule(item, &recipients)?);
             }
