@@ -50,11 +50,13 @@
 
 #[cfg(feature = "bitnami")]
 pub mod bitnami;
+pub mod diff;
 pub mod digest;
 pub mod envelope;
 pub mod item;
 pub mod limits;
 pub mod manifest;
+pub mod merge;
 pub mod metadata;
 pub mod open;
 pub mod policy;

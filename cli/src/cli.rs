@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+mod diff;
+mod git;
+
+pub use diff::*;
+pub use git::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod exec;
@@ -46,6 +52,10 @@ pub enum Command {
     Seal(SealArgs),
     /// Write the policy of a repository: whom it seals for.
     Init(InitArgs),
+    /// Show what changed in sealed files, without opening them.
+    Diff(DiffArgs),
+    /// Teach Git to show and merge sealed files; settle conflicts.
+    Git(GitArgs),
     /// Show, add and update whom this repository, or a cluster, seals for.
     Recipients(RecipientsArgs),
     /// Wrap sealed files anew for the newest key.

@@ -6,7 +6,9 @@ use crate::cli::{Cli, Command, KeysCommand, RecipientsCommand, ReportFormat};
 use crate::failure::{Failure, Result};
 use crate::output;
 
+mod diff;
 mod exec;
+mod git;
 mod init;
 mod install;
 pub mod keygen;
@@ -35,6 +37,13 @@ pub enum Done {
 pub fn run(cli: Cli) -> ExitCode {
     let mut report = ReportFormat::Text;
     let result = match cli.command {
+        Command::Diff(args) => {
+            if args.output == crate::cli::DiffFormat::Json {
+                report = ReportFormat::Json;
+            }
+            diff::run(&args)
+        }
+        Command::Git(args) => git::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Recipients(args) => match args.command {
             Some(RecipientsCommand::Add(args)) => recipients::add(&args),

@@ -6,6 +6,7 @@ mod errors;
 mod exec;
 mod files;
 mod fixtures;
+mod git;
 mod identities;
 mod keygen;
 mod kill;
