@@ -13,6 +13,8 @@ use bulla::resource::Drift;
 use bulla::scope::is_dns_label;
 use clap::{Parser, ValueEnum};
 
+use crate::lease::Timing;
+
 /// Turns SealedSecret resources into native Secrets.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "bulla-controller", version)]
@@ -20,9 +22,25 @@ pub struct Args {
     /// The controller's own namespace: its keys, and the ConfigMap bulla-recipients.
     #[arg(long, default_value = "bulla-system", env = "BULLA_NAMESPACE")]
     pub namespace: String,
-    /// Serve only this namespace (may be repeated); all when absent.
+    /// Serve only this namespace (may be repeated); all when absent. Up to 16 are watched each by itself, so that no right in
+    /// the whole cluster is needed; more with one watch of the cluster, if there is the right to it.
     #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
     pub watch_namespaces: Vec<String>,
+    /// Serve only namespaces with these labels: a label selector as kubectl takes it, as env=prod,tier!=test.
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "watch_namespaces")]
+    pub namespace_selector: Option<String>,
+    /// Write only while holding the Lease bulla-controller in the controller's own namespace, so that several replicas can run.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+    /// How long a leader that has gone silent is waited for, in whole seconds.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = parse_duration)]
+    pub leader_elect_lease_duration: Duration,
+    /// How long a leader that cannot renew its Lease goes on writing; less than the lease duration.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub leader_elect_renew_deadline: Duration,
+    /// How often the leader renews its Lease; less than the deadline.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    pub leader_elect_retry_period: Duration,
     /// A kubeconfig file. Without it: $KUBECONFIG, then the Pod's own service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -112,13 +130,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which namespaces are served, and how they are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All, with one watch.
+    All,
+    /// These, with a watch each.
+    Each(BTreeSet<String>),
+    /// These, with one watch of the whole cluster.
+    Filtered(BTreeSet<String>),
+    /// Those whose labels a selector selects, with one watch of the whole cluster.
+    Selected(String),
+}
+
+/// More namespaces than this are better watched with one watch, where that is allowed.
+pub const MOST_WATCHES: usize = 16;
+
 /// What the command line means.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The controller's own namespace.
     pub namespace: String,
-    /// The namespaces served; all when empty.
-    pub watch_namespaces: BTreeSet<String>,
+    /// The namespaces served.
+    pub scope: Scope,
+    /// Leadership; without it this replica is alone.
+    pub election: Option<Timing>,
     /// What is refused.
     pub policy: OutputPolicy,
     /// What happens on drift where the object does not say.
@@ -149,13 +185,39 @@ impl Args {
             ensure!(!twice, "--recipient {}: the name or the recipient was given before", one.name);
             configured.push(one);
         }
+        let scope = match (&self.namespace_selector, self.watch_namespaces.as_slice()) {
+            (Some(selector), _) => {
+                ensure!(
+                    !selector.trim().is_empty(),
+                    "--namespace-selector: an empty one selects everything: leave it out"
+                );
+                Scope::Selected(selector.clone())
+            }
+            (None, []) => Scope::All,
+            (None, some) => Scope::Each(some.iter().cloned().collect()),
+        };
+        let election = Timing {
+            lease: self.leader_elect_lease_duration,
+            deadline: self.leader_elect_renew_deadline,
+            retry: self.leader_elect_retry_period,
+        };
+        ensure!(
+            election.lease.subsec_nanos() == 0
+                && (1..=600).contains(&election.lease.as_secs())
+                && election.deadline < election.lease
+                && election.retry * 2 <= election.deadline
+                && !election.retry.is_zero(),
+            "--leader-elect-lease-duration is whole seconds up to 600s, longer than --leader-elect-renew-deadline, and that at \
+             least twice --leader-elect-retry-period"
+        );
         let lists = |allow: &[String], deny: &[String]| Lists {
             allow: allow.iter().map(Pattern::new).collect(),
             deny: deny.iter().map(Pattern::new).collect(),
         };
         Ok(Settings {
             namespace: self.namespace.clone(),
-            watch_namespaces: self.watch_namespaces.iter().cloned().collect(),
+            scope,
+            election: self.leader_elect.then_some(election),
             policy: OutputPolicy {
                 own_namespace: self.namespace.clone(),
                 serve_own_namespace: self.serve_own_namespace,

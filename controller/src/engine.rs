@@ -2,7 +2,9 @@
 //! ([`reconcile`]) run beside it, sixteen at most.
 //!
 //! Of an object that is as it should be only names, uids and versions are kept. The object itself waits in a bounded
-//! buffer for its turn; what does not fit is fetched when its turn comes.
+//! buffer for its turn; a long list is read on only while there is room in it, and what does not fit all the same is fetched
+//! when its turn comes. While another replica leads nothing waits: the index is kept up to date, so that this one can take
+//! over at once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,48 +13,56 @@ use std::time::{Duration, Instant};
 
 use bulla::open::readers;
 use bulla::recipient::Fingerprint;
-use bulla::resource::{KIND, SealedSecret};
-use futures::stream::{BoxStream, SelectAll, StreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret};
-use kube::core::{DeserializeGuard, ObjectMeta, PartialObjectMeta};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{Config, Event, watcher};
-use tokio::sync::watch;
+use bulla::resource::{GROUP, KIND, SealedSecret};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::ObjectMeta;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::api::Failure;
+use crate::args::Scope;
 use crate::events::{Note, reference};
-use crate::keyring::{Needs, watch_failed};
-use crate::metrics::Reason;
+use crate::keyring::Needs;
+use crate::lease::Role;
+use crate::metrics::{Reason, Turn};
 use crate::queue::{ObjectKey, Priority, Queue, back_off};
-use crate::reconcile::{Context, Known, Outcome, SecretId, asked_at, is_settled, reconcile};
+use crate::reconcile::{Context, Known, Outcome, Right, SecretId, Uid, Version, asked_at, is_settled, reconcile};
 use crate::status::{Standing, Verdict};
+use crate::watch::{Event, NamespaceSeen, SecretSeen, Source, list_once, watch as follow};
 
 /// Looks at once.
 const CONCURRENCY: usize = 16;
 /// Bytes of objects that wait for their turn.
 const BUFFER: usize = 8 << 20;
-/// Objects in a page of a list.
-const PAGE: u32 = 50;
+/// A list is read on while fewer bytes wait.
+const ROOM: usize = 2 << 20;
 /// Longest pause of what may work by itself.
 const MOST: Duration = Duration::from_secs(600);
-/// Longest pause while a right is missing: nothing tells when it is given.
-const MOST_FORBIDDEN: Duration = Duration::from_secs(30);
 /// What somebody must change is looked at again this often.
 const STALLED: Duration = Duration::from_secs(3600);
+/// Whether a right that was missing has been given is asked this often.
+const REVIEW: Duration = Duration::from_secs(30);
+/// Rights asked about at once.
+const REVIEWS: usize = 16;
 /// This many repairs within a minute are a fight.
 const REPAIRS: usize = 3;
-
+/// This many changes of a Secret within a minute that needed no repair are a nuisance: from then on one in ten seconds is
+/// looked at.
+const TOUCHES: usize = 12;
+/// The pause after that.
+const NUISANCE: Duration = Duration::from_secs(10);
 /// For whom objects are sealed is told to the key ring at most this often.
 const NEEDS: Duration = Duration::from_millis(200);
+/// The same kind of failure is logged at most this often.
+const LOGGED: Duration = Duration::from_secs(60);
 
-type SealedEvent = kube::runtime::watcher::Result<Event<DeserializeGuard<SealedSecret>>>;
-type SecretEvent = kube::runtime::watcher::Result<Event<PartialObjectMeta<Secret>>>;
 type Sets = Arc<BTreeSet<BTreeSet<Fingerprint>>>;
 
 /// What is kept of one SealedSecret.
 struct Entry {
-    uid: Arc<str>,
+    uid: Uid,
     generation: i64,
+    version: Version,
     asked: Option<Box<str>>,
     /// The Secret of its name, as last seen.
     secret: Option<SecretId>,
@@ -62,35 +72,168 @@ struct Entry {
     waiting: Option<Box<SealedSecret>>,
     /// How it stood after the last look.
     standing: Option<(Standing, &'static str)>,
-    attempts: u32,
     needs: Sets,
-    repairs: Vec<Instant>,
-    /// Somebody fights over the Secret: not before then.
-    calm_until: Option<Instant>,
+    fight: Option<Box<Fight>>,
+    attempts: u16,
+    /// The list in which it, and its Secret, were last seen, or whose watch told of it.
+    epoch: u16,
+    secret_epoch: u16,
     /// The Secret changed while it was looked at.
     touched: bool,
     /// Its status counts for nothing yet: `--verify-on-start`.
     distrust: bool,
 }
 
+impl Entry {
+    /// Nothing is to be done.
+    fn rests(&self) -> bool {
+        let ready = self.standing.is_some_and(|(standing, _)| standing == Standing::Ready);
+        ready && self.secret == self.applied && !self.distrust
+    }
+
+    /// When it may be looked at again on account of its Secret.
+    fn calm_until(&self, now: Instant) -> Option<Instant> {
+        self.fight.as_ref()?.calm_until.filter(|at| *at > now)
+    }
+}
+
+/// Who changes a Secret again and again.
+#[derive(Default)]
+struct Fight {
+    /// Repairs of the last minute.
+    repairs: Vec<Instant>,
+    /// Looks of the last minute that were on account of the Secret.
+    touches: Vec<Instant>,
+    /// Not before then.
+    calm_until: Option<Instant>,
+}
+
+/// What is known of the lists of one kind.
+#[derive(Default)]
+struct Lists {
+    /// By watch.
+    of: Vec<List>,
+    /// How many watches have listed nothing to its end yet.
+    pending: usize,
+    /// Deleted while a list goes on that may still show them.
+    deleted: HashMap<ObjectKey, Version>,
+}
+
+/// The list of one watch.
+#[derive(Clone, Default)]
+struct List {
+    /// Its number: what was not seen since it began bears another.
+    epoch: u16,
+    going_on: bool,
+    /// One has ended.
+    done: bool,
+}
+
+impl Lists {
+    fn new(watches: usize) -> Self {
+        Self { of: vec![List::default(); watches], pending: watches, deleted: HashMap::new() }
+    }
+
+    fn epoch(&self, watch: usize) -> u16 {
+        self.of.get(watch).map_or(0, |list| list.epoch)
+    }
+
+    fn begin(&mut self, watch: usize) {
+        if let Some(list) = self.of.get_mut(watch) {
+            list.epoch = list.epoch.wrapping_add(1);
+            list.going_on = true;
+        }
+    }
+
+    /// The number of the list that has ended.
+    fn end(&mut self, watch: usize) -> Option<u16> {
+        let list = self.of.get_mut(watch)?;
+        if !std::mem::take(&mut list.going_on) {
+            return None;
+        }
+        if !std::mem::replace(&mut list.done, true) {
+            self.pending = self.pending.saturating_sub(1);
+        }
+        let epoch = list.epoch;
+        if self.of.iter().all(|list| !list.going_on) {
+            self.deleted = HashMap::new();
+        }
+        Some(epoch)
+    }
+
+    fn deleted(&mut self, key: &ObjectKey, version: Version) {
+        if self.of.iter().any(|list| list.going_on) {
+            self.deleted.insert(key.clone(), version);
+        }
+    }
+
+    /// Whether what a list shows was deleted since.
+    fn is_deleted(&self, key: &ObjectKey, version: Version) -> bool {
+        self.deleted.get(key).is_some_and(|deleted| version.is_before(*deleted))
+    }
+}
+
+/// Which namespaces are served.
+enum Served {
+    All,
+    /// These, whose watches tell of no others when there is one each.
+    Some(HashSet<Arc<str>>),
+}
+
 /// All of it.
 pub struct Engine {
     context: Arc<Context>,
-    entries: HashMap<ObjectKey, Entry>,
+    entries: HashMap<ObjectKey, Box<Entry>>,
+    /// Secrets that say they were made from a SealedSecret which has not been seen (yet, or any more).
+    orphans: HashMap<ObjectKey, (SecretId, u16)>,
     queue: Queue,
     buffered: usize,
     needs: Needs,
     needs_changed: bool,
     needs_told: Instant,
     publish_needs: watch::Sender<Option<Arc<Needs>>>,
-    /// Set when both lists are in.
+    /// Set when the lists are in.
     synced: Arc<AtomicBool>,
-    /// Names seen in a list that is going on, by the watch that lists.
-    listing_sealed: HashMap<usize, HashSet<ObjectKey>>,
-    listing_secrets: HashMap<usize, HashSet<ObjectKey>>,
-    pending_sealed: usize,
-    pending_secrets: usize,
-    namespaces: Vec<String>,
+    told_synced: bool,
+    sealed: Lists,
+    secrets: Lists,
+    served: Served,
+    /// One watch for each of these; one for all when empty.
+    namespaces: Vec<Arc<str>>,
+    /// Those that a list of the selected ones has shown so far.
+    selected: HashSet<Arc<str>>,
+    /// Namespaces, so that one copy of each name is kept.
+    names: HashSet<Arc<str>>,
+    room: watch::Sender<bool>,
+    leading: bool,
+    /// The API server asked to be left alone until then.
+    hold_until: Option<Instant>,
+    /// Rights that were missing, by namespace.
+    denied: BTreeSet<(Arc<str>, Right)>,
+    next_review: Instant,
+    logged: Option<(Failure, Instant)>,
+}
+
+/// The ends of the channels.
+struct Inputs {
+    sealed: mpsc::Receiver<(usize, Event<SealedSecret>)>,
+    secrets: mpsc::Receiver<(usize, Event<SecretSeen>)>,
+    namespaces: mpsc::Receiver<(usize, Event<NamespaceSeen>)>,
+    sealed_sender: mpsc::Sender<(usize, Event<SealedSecret>)>,
+    secrets_sender: mpsc::Sender<(usize, Event<SecretSeen>)>,
+    namespaces_sender: mpsc::Sender<(usize, Event<NamespaceSeen>)>,
+    /// The watches: they end with this.
+    tasks: JoinSet<()>,
+}
+
+impl Inputs {
+    fn new() -> Self {
+        let (sealed_sender, sealed) = mpsc::channel(16);
+        let (secrets_sender, secrets) = mpsc::channel(256);
+        let (namespaces_sender, namespaces) = mpsc::channel(256);
+        let tasks = JoinSet::new();
+        Self { sealed, secrets, namespaces, sealed_sender, secrets_sender, namespaces_sender, tasks }
+    }
 }
 
 impl Engine {
@@ -100,11 +243,17 @@ impl Engine {
         publish_needs: watch::Sender<Option<Arc<Needs>>>,
         synced: Arc<AtomicBool>,
     ) -> Self {
-        let namespaces: Vec<String> = context.settings.watch_namespaces.iter().cloned().collect();
+        let (served, namespaces) = match &context.settings.scope {
+            Scope::All => (Served::All, Vec::new()),
+            Scope::Each(list) => (Served::All, list.iter().map(|name| name.as_str().into()).collect()),
+            Scope::Filtered(list) => (Served::Some(list.iter().map(|name| name.as_str().into()).collect()), Vec::new()),
+            Scope::Selected(_) => (Served::Some(HashSet::new()), Vec::new()),
+        };
         let watches = namespaces.len().max(1);
         Self {
             context,
             entries: HashMap::new(),
+            orphans: HashMap::new(),
             queue: Queue::default(),
             buffered: 0,
             needs: Needs::new(),
@@ -112,32 +261,56 @@ impl Engine {
             needs_told: Instant::now(),
             publish_needs,
             synced,
-            listing_sealed: HashMap::new(),
-            listing_secrets: HashMap::new(),
-            pending_sealed: watches,
-            pending_secrets: watches,
+            told_synced: false,
+            sealed: Lists::new(watches),
+            secrets: Lists::new(watches),
+            served,
             namespaces,
+            selected: HashSet::new(),
+            names: HashSet::new(),
+            room: watch::Sender::new(true),
+            leading: false,
+            hold_until: None,
+            denied: BTreeSet::new(),
+            next_review: Instant::now(),
+            logged: None,
         }
     }
 
     /// Works until `stop`, and then ends what is going on.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut sealed = self.sealed_streams();
-        let mut secrets = self.secret_streams();
-        let mut namespaces = self.namespace_stream();
+    pub async fn run(mut self, mut role: watch::Receiver<Role>, mut stop: watch::Receiver<bool>) {
+        // Who leads decides what a list leaves behind.
+        tokio::select! {
+            known = role.wait_for(|role| *role != Role::Unknown) => if known.is_err() { return },
+            _ = stop.changed() => return,
+        }
+        self.leading = *role.borrow_and_update() == Role::Leading;
+        let mut inputs = Inputs::new();
+        if !self.watch_namespaces(&mut inputs) {
+            self.watch_objects(&mut inputs);
+        }
         let mut ring = self.context.ring.clone();
         let mut looks: JoinSet<(ObjectKey, Outcome)> = JoinSet::new();
+        let mut reviews: JoinSet<Vec<(Arc<str>, Right)>> = JoinSet::new();
         loop {
             let now = Instant::now();
-            if self.is_synced() && ring.borrow().complete {
+            self.hold_until = self.hold_until.filter(|at| *at > now);
+            let may_work = self.may_work() && self.hold_until.is_none() && ring.borrow().complete;
+            if may_work {
                 while looks.len() < CONCURRENCY {
-                    let Some(key) = self.queue.pop(now) else { break };
+                    let Some((key, priority, waited)) = self.queue.pop(now) else { break };
+                    let priority = if priority == Priority::High { "high" } else { "low" };
+                    self.context.metrics.waited.get_or_create(&Turn { priority }).observe(waited.as_secs_f64());
                     self.start(key, &mut looks);
                 }
             }
+            self.make_room();
+            self.tell_synced();
             self.context.metrics.queue.set(i64::try_from(self.queue.len()).unwrap_or_default());
-            let mut pause = self.queue.next_due().map_or(MOST, |at| at.saturating_duration_since(now));
-            if self.needs_changed && self.is_synced() {
+            // With nobody free to look, the end of a look wakes this.
+            let due = if may_work && looks.len() < CONCURRENCY { self.queue.next_due() } else { self.hold_until };
+            let mut pause = due.map_or(MOST, |at| at.saturating_duration_since(now));
+            if self.needs_changed && self.all_listed() {
                 let left = (self.needs_told + NEEDS).saturating_duration_since(now);
                 if left.is_zero() {
                     self.publish_needs();
@@ -145,17 +318,31 @@ impl Engine {
                     pause = pause.min(left);
                 }
             }
+            if self.leading && !self.denied.is_empty() && reviews.is_empty() {
+                let left = self.next_review.saturating_duration_since(now);
+                if left.is_zero() {
+                    self.review(&mut reviews);
+                } else {
+                    pause = pause.min(left);
+                }
+            }
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                Some((watch, event)) = sealed.next() => self.see_sealed(watch, event),
-                Some((watch, event)) = secrets.next(), if self.pending_sealed == 0 => self.see_secret(watch, event),
-                Some(done) = looks.join_next() => {
-                    if let Ok((key, outcome)) = done {
-                        self.finish(&key, outcome).await;
+                Ok(()) = role.changed() => {
+                    if *role.borrow_and_update() == Role::Leading && !self.leading {
+                        self.take_over();
                     }
                 }
-                Some(event) = namespaces.next() => self.see_namespace(event),
+                Some((watch, event)) = inputs.sealed.recv() => self.see_sealed(watch, event),
+                Some((watch, event)) = inputs.secrets.recv() => self.see_secret(watch, event),
+                Some(done) = looks.join_next() => {
+                    if let Ok((key, outcome)) = done {
+                        self.finish(&key, outcome);
+                    }
+                }
+                Some((_, event)) = inputs.namespaces.recv() => self.see_namespace(event, &mut inputs),
+                Some(given) = reviews.join_next() => self.given(given.unwrap_or_default()),
                 Ok(()) = ring.changed() => {
                     ring.mark_unchanged();
                     self.retry_failed(|_| true);
@@ -163,204 +350,280 @@ impl Engine {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             }
         }
-        let ended = tokio::time::timeout(Duration::from_secs(20), async { while looks.join_next().await.is_some() {} });
+        // Nothing new is begun; what was begun ends, so that the next leader finds it done or not begun.
+        let ended = tokio::time::timeout(Duration::from_secs(10), async { while looks.join_next().await.is_some() {} });
         if ended.await.is_err() {
             tracing::warn!("not all that was begun has ended");
         }
     }
 
-    fn is_synced(&self) -> bool {
-        self.pending_sealed == 0 && self.pending_secrets == 0
+    fn all_listed(&self) -> bool {
+        self.sealed.pending == 0 && self.secrets.pending == 0
     }
 
-    fn apis<K>(&self) -> Vec<kube::Api<K>>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        let client = self.context.api.client();
-        match self.namespaces.as_slice() {
-            [] => vec![kube::Api::all(client)],
-            some => some.iter().map(|namespace| kube::Api::namespaced(client.clone(), namespace)).collect(),
+    /// Without knowing which Secrets there are nothing can be decided; a SealedSecret that has not been listed holds up no
+    /// other.
+    fn may_work(&self) -> bool {
+        self.leading && self.secrets.pending == 0
+    }
+
+    /// Lets the lists of SealedSecrets be read on.
+    fn make_room(&self) {
+        let room = !self.leading || self.buffered < ROOM;
+        self.room.send_if_modified(|before| std::mem::replace(before, room) != room);
+    }
+
+    /// It is ready to serve when it knows everything, or when only its own work holds it up.
+    fn tell_synced(&mut self) {
+        let listed = self.sealed.pending == 0 || !*self.room.borrow();
+        if !self.told_synced && self.secrets.pending == 0 && listed {
+            self.told_synced = true;
+            self.synced.store(true, Ordering::Release);
+            tracing::info!(sealed_secrets = self.entries.len(), to_do = self.queue.len(), "the caches are in");
         }
     }
 
-    fn sealed_streams(&self) -> SelectAll<BoxStream<'static, (usize, SealedEvent)>> {
-        let apis = self.apis::<DeserializeGuard<SealedSecret>>();
-        let config = || Config::default().page_size(PAGE);
-        let streams = apis
-            .into_iter()
-            .enumerate()
-            .map(|(number, api)| watcher(api, config()).default_backoff().map(move |event| (number, event)).boxed());
-        futures::stream::select_all(streams)
+    fn list_path(&self, prefix: &str, namespace: Option<&Arc<str>>, resource: &str) -> String {
+        namespace.map_or_else(
+            || format!("{prefix}/{resource}"),
+            |namespace| format!("{prefix}/namespaces/{namespace}/{resource}"),
+        )
     }
 
-    fn secret_streams(&self) -> SelectAll<BoxStream<'static, (usize, SecretEvent)>> {
-        let fields = format!("type!={}", bulla::metadata::SEALING_KEY_TYPE);
-        let streams = self.apis::<PartialObjectMeta<Secret>>().into_iter().enumerate().map(|(number, api)| {
-            let config = Config::default().fields(&fields);
-            watcher(api, config).default_backoff().map(move |event| (number, event)).boxed()
+    fn sources(&self, namespace: Option<&Arc<str>>) -> (Source, Source) {
+        let own = format!("/apis/{}", bulla::resource::API_VERSION);
+        let sealed = Source { what: "sealedsecrets", ..Source::of(self.list_path(&own, namespace, "sealedsecrets")) };
+        let secrets = Source {
+            what: "secrets",
+            fields: Some(format!("type!={}", bulla::metadata::SEALING_KEY_TYPE)),
+            streaming: true,
+            ..Source::of(self.list_path("/api/v1", namespace, "secrets"))
+        };
+        (sealed, secrets)
+    }
+
+    fn watch_objects(&self, inputs: &mut Inputs) {
+        let each: Vec<Option<Arc<str>>> = match self.namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        let always = watch::Sender::new(true);
+        for (number, namespace) in each.iter().enumerate() {
+            let (sealed, secrets) = self.sources(namespace.as_ref());
+            let api = self.context.api.clone();
+            inputs.tasks.spawn(follow(
+                api.clone(),
+                sealed,
+                number,
+                inputs.sealed_sender.clone(),
+                self.room.subscribe(),
+            ));
+            let (sender, room) = (inputs.secrets_sender.clone(), always.subscribe());
+            inputs.tasks.spawn(follow(api, secrets, number, sender, room));
+        }
+        // Kept as long as the watches: one that is gone counts as closed.
+        inputs.tasks.spawn(async move { always.closed().await });
+    }
+
+    /// Namespaces are watched where all are served, for one that comes or goes changes what can be written; and where their
+    /// labels decide which are served. Whether that must be known first.
+    fn watch_namespaces(&self, inputs: &mut Inputs) -> bool {
+        let labels = match &self.context.settings.scope {
+            Scope::All | Scope::Filtered(_) => None,
+            Scope::Selected(labels) => Some(labels.clone()),
+            Scope::Each(_) => return false,
+        };
+        let selected = labels.is_some();
+        let source =
+            Source { what: "namespaces", labels, streaming: true, ..Source::of("/api/v1/namespaces".to_owned()) };
+        let always = watch::Sender::new(true);
+        let (api, sender, room) = (self.context.api.clone(), inputs.namespaces_sender.clone(), always.subscribe());
+        inputs.tasks.spawn(async move {
+            let _always = always;
+            follow(api, source, 0, sender, room).await;
         });
-        futures::stream::select_all(streams)
+        selected
     }
 
-    /// Namespaces are watched where all are served: one that comes or goes changes what can be written.
-    fn namespace_stream(
-        &self,
-    ) -> BoxStream<'static, kube::runtime::watcher::Result<Event<PartialObjectMeta<Namespace>>>> {
-        if !self.namespaces.is_empty() {
-            return futures::stream::pending().boxed();
+    fn serves(&self, namespace: &str) -> bool {
+        match &self.served {
+            Served::All => true,
+            Served::Some(served) => served.contains(namespace),
         }
-        let api = kube::Api::<PartialObjectMeta<Namespace>>::all(self.context.api.client());
-        watcher(api, Config::default()).default_backoff().boxed()
     }
 
     fn served_by(&self, watch: usize, key: &ObjectKey) -> bool {
-        self.namespaces.get(watch).is_none_or(|namespace| **namespace == *key.namespace)
+        self.namespaces.get(watch).is_none_or(|namespace| *namespace == key.namespace)
     }
 
-    fn see_sealed(&mut self, watch: usize, event: SealedEvent) {
+    fn key(&mut self, namespace: &str, name: &str) -> ObjectKey {
+        let namespace = self.names.get(namespace).cloned().unwrap_or_else(|| {
+            let namespace: Arc<str> = namespace.into();
+            self.names.insert(namespace.clone());
+            namespace
+        });
+        ObjectKey { namespace, name: name.into() }
+    }
+
+    fn key_of(&mut self, metadata: &ObjectMeta) -> Option<ObjectKey> {
+        Some(self.key(metadata.namespace.as_deref()?, metadata.name.as_deref()?))
+    }
+
+    fn add(&mut self, key: &ObjectKey, priority: Priority) {
+        if self.leading {
+            self.queue.add(key, priority, Instant::now());
+        }
+    }
+
+    fn add_at(&mut self, key: &ObjectKey, at: Instant) {
+        if self.leading {
+            self.queue.add_at(key, at);
+        }
+    }
+
+    /// From now on this replica writes: everything that is not as it should be gets its turn.
+    fn take_over(&mut self) {
+        self.leading = true;
+        let todo: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| !entry.rests()).map(|(key, _)| key.clone()).collect();
+        tracing::info!(sealed_secrets = self.entries.len(), to_do = todo.len(), "taking over");
+        for key in todo {
+            self.add(&key, Priority::Low);
+        }
+    }
+
+    fn see_sealed(&mut self, watch: usize, event: Event<SealedSecret>) {
         match event {
-            Ok(Event::Init) => {
-                self.listing_sealed.insert(watch, HashSet::new());
-            }
-            Ok(Event::InitApply(DeserializeGuard(object))) => {
-                if let Some(key) = self.apply(object, Priority::Low)
-                    && let Some(listed) = self.listing_sealed.get_mut(&watch)
-                {
-                    listed.insert(key);
-                }
-            }
-            Ok(Event::InitDone) => {
-                let Some(listed) = self.listing_sealed.remove(&watch) else { return };
+            Event::Begin => self.sealed.begin(watch),
+            Event::Listed(object) => self.apply(watch, object, Priority::Low),
+            Event::Seen(object) => self.apply(watch, object, Priority::High),
+            Event::End => {
+                let Some(epoch) = self.sealed.end(watch) else { return };
                 let gone: Vec<_> = self
                     .entries
-                    .keys()
-                    .filter(|key| self.served_by(watch, key) && !listed.contains(*key))
-                    .cloned()
+                    .iter()
+                    .filter(|(key, entry)| entry.epoch != epoch && self.served_by(watch, key))
+                    .map(|(key, _)| key.clone())
                     .collect();
                 for key in gone {
                     self.forget(&key);
                 }
-                if self.pending_sealed > 0 {
-                    self.pending_sealed -= 1;
-                }
             }
-            Ok(Event::Apply(DeserializeGuard(object))) => {
-                self.apply(object, Priority::High);
-            }
-            Ok(Event::Delete(object)) => {
-                if let Some(key) = key_of(kube::Resource::meta(&object)) {
+            Event::Gone(object) => {
+                let Some(key) = self.key_of(&object.metadata) else { return };
+                let version = version_of(&object.metadata);
+                self.sealed.deleted(&key, version);
+                if self.entries.get(&key).is_some_and(|entry| !version.is_before(entry.version)) {
                     self.forget(&key);
                 }
-            }
-            Err(error) => {
-                watch_failed("sealedsecrets", &error, false);
             }
         }
     }
 
     /// Takes in an object. It is looked at when it is new or another than before, and its status does not say that all is
     /// done already.
-    fn apply(
-        &mut self,
-        object: Result<SealedSecret, kube::core::error_boundary::InvalidObject>,
-        priority: Priority,
-    ) -> Option<ObjectKey> {
-        let mut sealed = match object {
-            Ok(sealed) => sealed,
-            Err(invalid) => {
-                let key = key_of(&invalid.metadata)?;
-                tracing::warn!(object = %key, "the SealedSecret is not of the form that its definition demands");
-                return Some(key);
-            }
-        };
-        sealed.metadata.managed_fields = None;
-        let key = key_of(&sealed.metadata)?;
-        if sealed.metadata.deletion_timestamp.is_some() {
-            self.forget(&key);
-            return Some(key);
+    fn apply(&mut self, watch: usize, sealed: SealedSecret, priority: Priority) {
+        if !self.serves(sealed.metadata.namespace.as_deref().unwrap_or_default()) {
+            return;
         }
-        let uid: Arc<str> = sealed.metadata.uid.as_deref().unwrap_or_default().into();
+        let Some(key) = self.key_of(&sealed.metadata) else { return };
+        let version = version_of(&sealed.metadata);
+        if self.sealed.is_deleted(&key, version) {
+            return;
+        }
+        let epoch = self.sealed.epoch(watch);
+        let uid = Uid::new(sealed.metadata.uid.as_deref().unwrap_or_default());
         let generation = sealed.metadata.generation.unwrap_or_default();
         let asked: Option<Box<str>> = asked_at(&sealed.metadata).map(Into::into);
         let applied = sealed.status.as_ref().and_then(|status| status.applied.as_ref()).map(SecretId::applied);
-        let before = self.entries.get(&key);
-        if before.is_some_and(|e| e.uid == uid && e.generation == generation && e.asked == asked) {
-            return Some(key);
+        let claim = applied.map_or(Known::Absent, Known::Seen);
+        let leading = self.leading;
+        let known = self.entries.get_mut(&key);
+        if let Some(entry) = known {
+            entry.epoch = epoch;
+            if version.is_before(entry.version) {
+                return;
+            }
+            entry.version = version;
+            let same = entry.uid == uid && entry.generation == generation && entry.asked == asked;
+            // What this replica wrote itself.
+            if same && leading && sealed.metadata.deletion_timestamp.is_none() {
+                return;
+            }
         }
-        let distrust = before.is_none() && !self.is_synced() && self.context.settings.verify_on_start;
-        let claim = applied.clone().map_or(Known::Absent, Known::Seen);
-        let settled = !distrust && is_settled(&sealed, &claim, &self.context.settings);
+        if sealed.metadata.deletion_timestamp.is_some() {
+            self.forget(&key);
+            return;
+        }
+        let settled = is_settled(&sealed, &claim, &self.context.settings);
         let needs = self.intern(readers(&sealed.spec));
-        if let Some(before) = self.forget_keeping_secret(&key) {
-            // Another object of that name has nothing to do with what was done for the one before.
-            let same = before.uid == uid;
-            self.insert(
-                key.clone(),
-                Entry {
-                    uid,
-                    generation,
-                    asked,
-                    applied,
-                    needs,
-                    attempts: 0,
-                    distrust,
-                    ..if same {
-                        before
-                    } else {
-                        Entry { standing: None, repairs: Vec::new(), calm_until: None, ..before }
-                    }
-                },
-            );
-        } else {
-            let entry = Entry {
+        let before = self.take(&key);
+        let distrust = before
+            .as_ref()
+            .map_or_else(|| !self.told_synced && self.context.settings.verify_on_start, |before| before.distrust);
+        let mut entry = before.unwrap_or_else(|| {
+            let (secret, secret_epoch) = self.orphans.remove(&key).map_or((None, 0), |(id, epoch)| (Some(id), epoch));
+            Box::new(Entry {
                 uid,
                 generation,
-                asked,
-                secret: None,
+                version,
+                asked: None,
+                secret,
                 applied,
                 waiting: None,
                 standing: None,
+                needs: needs.clone(),
+                fight: None,
                 attempts: 0,
-                needs,
-                repairs: Vec::new(),
-                calm_until: None,
+                epoch,
+                secret_epoch,
                 touched: false,
                 distrust,
-            };
-            self.insert(key.clone(), entry);
+            })
+        });
+        // Another object of that name has nothing to do with what was done for the one before.
+        if entry.uid != uid {
+            entry.fight = None;
+            self.stand(&mut entry, None);
         }
+        entry.uid = uid;
+        entry.generation = generation;
+        entry.asked = asked;
+        entry.applied = applied;
+        entry.needs = needs;
+        entry.attempts = 0;
         if settled {
-            self.stand(&key, &Verdict::ready());
-            let fits = self.entries.get(&key).is_some_and(|entry| entry.secret == entry.applied);
-            if self.is_synced() && !fits {
-                self.queue.add(&key, priority);
+            self.stand(&mut entry, Some(&Verdict::ready()));
+        } else if !leading {
+            self.stand(&mut entry, None);
+        }
+        // What says of itself that it is done is believed when the Secret is that one. Until all are known, `all_in` decides.
+        let todo = !settled || distrust || (self.secrets.pending == 0 && entry.secret != entry.applied);
+        if todo && leading {
+            let weight = weight(&sealed);
+            if self.buffered + weight <= BUFFER {
+                self.buffered += weight;
+                entry.waiting = Some(Box::new(sealed));
             }
-            return Some(key);
         }
-        let weight = weight(&sealed);
-        if self.buffered + weight <= BUFFER
-            && let Some(entry) = self.entries.get_mut(&key)
-        {
-            self.buffered += weight;
-            entry.waiting = Some(Box::new(sealed));
+        self.insert(key.clone(), entry);
+        if todo {
+            self.add(&key, priority);
         }
-        self.queue.add(&key, priority);
-        Some(key)
     }
 
     fn intern(&mut self, sets: BTreeSet<BTreeSet<Fingerprint>>) -> Sets {
         self.needs.get_key_value(&sets).map_or_else(|| Arc::new(sets), |(known, _)| known.clone())
     }
 
-    fn insert(&mut self, key: ObjectKey, entry: Entry) {
+    fn insert(&mut self, key: ObjectKey, entry: Box<Entry>) {
         *self.needs.entry(entry.needs.clone()).or_default() += 1;
         self.needs_changed = true;
         self.entries.insert(key, entry);
     }
 
-    /// Takes an entry out, with what waits for its turn.
-    fn forget_keeping_secret(&mut self, key: &ObjectKey) -> Option<Entry> {
+    /// Takes an entry out, without what waits for its turn.
+    fn take(&mut self, key: &ObjectKey) -> Option<Box<Entry>> {
         let mut entry = self.entries.remove(key)?;
         if let Some(count) = self.needs.get_mut(&entry.needs) {
             *count -= 1;
@@ -377,90 +640,101 @@ impl Engine {
 
     fn forget(&mut self, key: &ObjectKey) {
         self.queue.forget(key);
-        if let Some(entry) = self.forget_keeping_secret(key)
-            && let Some((_, reason)) = entry.standing
-        {
-            self.context.metrics.objects.get_or_create(&Reason { reason: reason.to_owned() }).dec();
+        if let Some(mut entry) = self.take(key) {
+            self.stand(&mut entry, None);
+            // The garbage collector may be slower than whoever makes the object anew.
+            if let Some(secret) = entry.secret {
+                self.orphans.insert(key.clone(), (secret, entry.secret_epoch));
+            }
         }
     }
 
-    fn see_secret(&mut self, watch: usize, event: SecretEvent) {
+    fn see_secret(&mut self, watch: usize, event: Event<SecretSeen>) {
         match event {
-            Ok(Event::Init) => {
-                self.listing_secrets.insert(watch, HashSet::new());
-            }
-            Ok(Event::InitApply(secret)) => {
-                if let Some(key) = key_of(&secret.metadata)
-                    && self.entries.contains_key(&key)
-                {
-                    if let Some(listed) = self.listing_secrets.get_mut(&watch) {
-                        listed.insert(key.clone());
+            Event::Begin => self.secrets.begin(watch),
+            Event::Listed(secret) | Event::Seen(secret) => {
+                if !self.serves(&secret.namespace) {
+                    return;
+                }
+                let epoch = self.secrets.epoch(watch);
+                let key = self.key(&secret.namespace, &secret.name);
+                if self.secrets.is_deleted(&key, secret.id.version) {
+                    return;
+                }
+                match self.entries.get_mut(&key) {
+                    Some(entry) => {
+                        entry.secret_epoch = epoch;
+                        self.secret_seen(&key, Some(secret.id));
                     }
-                    self.secret_seen(&key, Some(SecretId::of(&secret.metadata)));
+                    None if secret.marked => {
+                        let orphan = self.orphans.entry(key).or_insert((secret.id, epoch));
+                        let id = if secret.id.is_older(orphan.0) { orphan.0 } else { secret.id };
+                        *orphan = (id, epoch);
+                    }
+                    None => {
+                        self.orphans.remove(&key);
+                    }
                 }
             }
-            Ok(Event::InitDone) => {
-                let Some(listed) = self.listing_secrets.remove(&watch) else { return };
+            Event::End => {
+                let first = self.secrets.pending > 0;
+                let Some(epoch) = self.secrets.end(watch) else { return };
                 let gone: Vec<_> = self
                     .entries
                     .iter()
                     .filter(|(key, entry)| {
-                        self.served_by(watch, key) && entry.secret.is_some() && !listed.contains(*key)
+                        entry.secret_epoch != epoch && entry.secret.is_some() && self.served_by(watch, key)
                     })
                     .map(|(key, _)| key.clone())
                     .collect();
+                // While the list went on this replica may have written some of them; their watch tells.
                 for key in gone {
-                    self.secret_seen(&key, None);
-                }
-                if self.pending_secrets > 0 {
-                    self.pending_secrets -= 1;
-                    if self.is_synced() {
-                        self.all_in();
+                    if !self.queue.is_working(&key) {
+                        self.secret_seen(&key, None);
                     }
                 }
-            }
-            Ok(Event::Apply(secret)) => {
-                if let Some(key) = key_of(&secret.metadata) {
-                    self.secret_seen(&key, Some(SecretId::of(&secret.metadata)));
+                let namespaces = std::mem::take(&mut self.orphans);
+                self.orphans = namespaces
+                    .into_iter()
+                    .filter(|(key, (_, seen))| *seen == epoch || !self.served_by(watch, key))
+                    .collect();
+                if first && self.secrets.pending == 0 {
+                    self.all_in();
                 }
             }
-            Ok(Event::Delete(secret)) => {
-                let uid = SecretId::of(&secret.metadata).uid;
-                if let Some(key) = key_of(&secret.metadata)
-                    && self.entries.get(&key).and_then(|e| e.secret.as_ref()).is_some_and(|seen| seen.uid == uid)
-                {
+            Event::Gone(secret) => {
+                let key = self.key(&secret.namespace, &secret.name);
+                self.secrets.deleted(&key, secret.id.version);
+                if self.orphans.get(&key).is_some_and(|(id, _)| id.uid == secret.id.uid) {
+                    self.orphans.remove(&key);
+                }
+                if self.entries.get(&key).and_then(|e| e.secret).is_some_and(|seen| seen.uid == secret.id.uid) {
                     self.secret_seen(&key, None);
                 }
-            }
-            Err(error) => {
-                watch_failed("secrets", &error, false);
             }
         }
     }
 
-    /// Both lists are in: what says of itself that it is done can be believed, or not.
+    /// All Secrets are known: what says of itself that it is done can be believed, or not.
     fn all_in(&mut self) {
+        let ready = |entry: &Entry| entry.standing.is_some_and(|(standing, _)| standing == Standing::Ready);
         let wrong: Vec<_> = self
             .entries
             .iter()
-            .filter(|(_, entry)| {
-                entry.standing.is_some_and(|(standing, _)| standing == Standing::Ready) && entry.secret != entry.applied
-            })
+            .filter(|(_, entry)| ready(entry) && entry.secret != entry.applied)
             .map(|(key, _)| key.clone())
             .collect();
         for key in wrong {
-            self.queue.add(&key, Priority::Low);
+            self.add(&key, Priority::Low);
         }
-        self.synced.store(true, Ordering::Release);
-        tracing::info!(sealed_secrets = self.entries.len(), to_do = self.queue.len(), "the caches are in");
     }
 
     fn secret_seen(&mut self, key: &ObjectKey, secret: Option<SecretId>) {
-        let synced = self.is_synced();
+        let known = self.secrets.pending == 0;
         let Some(entry) = self.entries.get_mut(key) else { return };
         // The watch lags behind our own writes.
-        if let (Some(new), Some(old)) = (&secret, &entry.secret)
-            && (new == old || is_older(new, old))
+        if let (Some(new), Some(old)) = (secret, entry.secret)
+            && (new == old || new.is_older(old))
         {
             return;
         }
@@ -473,35 +747,121 @@ impl Engine {
             // What does not work may work now: it may be the Secret that was in the way.
             Some(Standing::Reconciling | Standing::Stalled) | None => false,
         };
-        if !synced || unmoved || self.queue.is_working(key) {
+        if !known || unmoved || self.queue.is_working(key) {
             return;
         }
-        match entry.calm_until {
-            Some(at) if at > Instant::now() => self.queue.add_at(key, at),
-            _ => self.queue.add(key, Priority::High),
+        self.touched(key);
+    }
+
+    /// Its Secret changed: it is looked at now, or when whoever keeps changing it has had time to stop.
+    fn touched(&mut self, key: &ObjectKey) {
+        if !self.leading {
+            return;
+        }
+        let now = Instant::now();
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let mut at = entry.calm_until(now);
+        if at.is_none() {
+            let fight = entry.fight.get_or_insert_default();
+            fight.touches.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+            if fight.touches.len() >= TOUCHES {
+                at = Some(now + NUISANCE);
+            }
+            fight.touches.push(now);
+            if fight.touches.len() > 2 * TOUCHES {
+                fight.touches.remove(0);
+            }
+        }
+        match at {
+            Some(at) => self.add_at(key, at),
+            None => self.add(key, Priority::High),
         }
     }
 
-    fn see_namespace(&mut self, event: kube::runtime::watcher::Result<Event<PartialObjectMeta<Namespace>>>) {
+    fn see_namespace(&mut self, event: Event<NamespaceSeen>, inputs: &mut Inputs) {
+        let selected = matches!(self.context.settings.scope, Scope::Selected(_));
         match event {
-            Ok(Event::Apply(namespace) | Event::Delete(namespace)) => {
-                let name = namespace.metadata.name.unwrap_or_default();
+            Event::Begin => self.selected.clear(),
+            Event::Listed(NamespaceSeen(name)) if selected => {
+                self.selected.insert(name.as_str().into());
+                self.serve(&name, inputs);
+            }
+            Event::Listed(_) => {}
+            Event::End if selected => {
+                let listed = std::mem::take(&mut self.selected);
+                if let Served::Some(served) = &self.served {
+                    let gone: Vec<_> = served.difference(&listed).cloned().collect();
+                    for namespace in gone {
+                        self.serve_no_more(&namespace);
+                    }
+                }
+                if inputs.tasks.len() == 1 {
+                    self.watch_objects(inputs);
+                }
+            }
+            Event::End => {}
+            Event::Seen(NamespaceSeen(name)) => {
+                if selected {
+                    self.selected.insert(name.as_str().into());
+                    self.serve(&name, inputs);
+                }
                 self.retry_failed(|key| *key.namespace == *name);
             }
-            Ok(_) => {}
-            Err(error) => {
-                watch_failed("namespaces", &error, false);
+            Event::Gone(NamespaceSeen(name)) => {
+                self.retry_failed(|key| *key.namespace == *name);
+                if selected {
+                    self.selected.remove(name.as_str());
+                    self.serve_no_more(&name);
+                }
             }
         }
+    }
+
+    /// A namespace whose labels are others now: its Secrets stay as they are.
+    fn serve_no_more(&mut self, name: &str) {
+        if let Served::Some(served) = &mut self.served
+            && served.remove(name)
+        {
+            let gone: Vec<_> = self.entries.keys().filter(|key| *key.namespace == *name).cloned().collect();
+            tracing::info!(namespace = name, objects = gone.len(), "the namespace is not served any more");
+            for key in gone {
+                self.forget(&key);
+            }
+            self.orphans.retain(|key, _| *key.namespace != *name);
+        }
+    }
+
+    /// A namespace that is selected from now on: what was there before is listed, once the watches run.
+    fn serve(&mut self, name: &str, inputs: &mut Inputs) {
+        let namespace: Arc<str> = name.into();
+        let Served::Some(served) = &mut self.served else { return };
+        if !served.insert(namespace.clone()) || inputs.tasks.len() == 1 {
+            return;
+        }
+        tracing::info!(namespace = name, "the namespace is served from now on");
+        let (sealed, secrets) = self.sources(Some(&namespace));
+        let (api, room) = (self.context.api.clone(), self.room.subscribe());
+        let (to_sealed, to_secrets) = (inputs.sealed_sender.clone(), inputs.secrets_sender.clone());
+        inputs.tasks.spawn(async move {
+            // Secrets first: a SealedSecret is looked at when it is seen.
+            let always = watch::Sender::new(true);
+            if list_once(api.clone(), secrets, 0, to_secrets, always.subscribe()).await {
+                list_once(api, sealed, 0, to_sealed, room).await;
+            }
+        });
     }
 
     /// What does not work is tried again: something changed that may have been the cause.
     fn retry_failed(&mut self, which: impl Fn(&ObjectKey) -> bool) {
+        if !self.leading {
+            return;
+        }
+        let now = Instant::now();
         for (key, entry) in &mut self.entries {
             let failed = entry.standing.is_some_and(|(s, _)| matches!(s, Standing::Reconciling | Standing::Stalled));
-            if failed && which(key) {
+            if (failed || (entry.standing.is_none() && entry.attempts > 0)) && which(key) {
                 entry.attempts = 0;
-                self.queue.add(key, Priority::Low);
+                self.queue.add(key, Priority::Low, now);
             }
         }
     }
@@ -512,54 +872,121 @@ impl Engine {
         self.publish_needs.send_replace(Some(Arc::new(self.needs.clone())));
     }
 
+    /// Asks whether rights that were missing have been given.
+    fn review(&mut self, reviews: &mut JoinSet<Vec<(Arc<str>, Right)>>) {
+        self.next_review = Instant::now() + REVIEW;
+        let api = self.context.api.clone();
+        let mut asked = Vec::new();
+        while asked.len() < REVIEWS
+            && let Some(right) = self.denied.pop_first()
+        {
+            asked.push(right);
+        }
+        reviews.spawn(async move {
+            let mut still = Vec::new();
+            let mut given = Vec::new();
+            for (namespace, (verb, resource)) in asked {
+                let group = if resource.starts_with("secrets") { "" } else { GROUP };
+                match api.allowed(&namespace, verb, group, resource).await {
+                    Ok(true) => given.push((namespace, (verb, resource))),
+                    _ => still.push((namespace, (verb, resource))),
+                }
+            }
+            // What is still missing goes to the end of the line: marked by an empty right in between.
+            given.push(("".into(), ("", "")));
+            given.extend(still);
+            given
+        });
+    }
+
+    fn given(&mut self, answers: Vec<(Arc<str>, Right)>) {
+        let mut answers = answers.into_iter();
+        let given: HashSet<Arc<str>> = answers
+            .by_ref()
+            .take_while(|(namespace, _)| !namespace.is_empty())
+            .map(|(namespace, _)| namespace)
+            .collect();
+        self.denied.extend(answers);
+        if !given.is_empty() {
+            self.retry_failed(|key| given.contains(&key.namespace));
+        }
+    }
+
     fn start(&mut self, key: ObjectKey, looks: &mut JoinSet<(ObjectKey, Outcome)>) {
         let Some(entry) = self.entries.get_mut(&key) else {
-            self.queue.done(&key);
+            self.queue.done(&key, Instant::now());
             return;
         };
         entry.touched = false;
-        let trust = !std::mem::take(&mut entry.distrust);
-        let known = entry.secret.clone().map_or(Known::Absent, Known::Seen);
+        let trust = !entry.distrust;
+        let known = entry.secret.map_or(Known::Absent, Known::Seen);
         let given = entry.waiting.take();
         if let Some(given) = &given {
             self.buffered = self.buffered.saturating_sub(weight(given));
         }
         let context = self.context.clone();
         looks.spawn(async move {
+            let started = Instant::now();
             let outcome = reconcile(&context, &key, given, known, trust).await;
+            let reason = Reason { reason: reason_of(&outcome).to_owned() };
+            context.metrics.looks.get_or_create(&reason).observe(started.elapsed().as_secs_f64());
             (key, outcome)
         });
     }
 
-    /// How it stands, for the metrics.
-    fn stand(&mut self, key: &ObjectKey, verdict: &Verdict) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+    /// How it stands, for the metrics too.
+    fn stand(&self, entry: &mut Entry, verdict: Option<&Verdict>) {
         let objects = &self.context.metrics.objects;
-        if let Some((_, before)) = entry.standing.replace((verdict.standing, verdict.reason)) {
+        let before = std::mem::replace(&mut entry.standing, verdict.map(|verdict| (verdict.standing, verdict.reason)));
+        if let Some((_, before)) = before {
             objects.get_or_create(&Reason { reason: before.to_owned() }).dec();
         }
-        objects.get_or_create(&Reason { reason: verdict.reason.to_owned() }).inc();
+        if let Some(verdict) = verdict {
+            objects.get_or_create(&Reason { reason: verdict.reason.to_owned() }).inc();
+        }
     }
 
-    async fn finish(&mut self, key: &ObjectKey, outcome: Outcome) {
-        let again = self.queue.done(key);
-        let reason = outcome.verdict.as_ref().map_or(if outcome.gone { "Gone" } else { "Unreached" }, |v| v.reason);
+    /// One line for each kind of failure, not for each object and attempt.
+    fn log(&mut self, key: &ObjectKey, failure: &Failure, now: Instant) {
+        let again = |(before, at): &(Failure, Instant)| before == failure && now.duration_since(*at) < LOGGED;
+        if !matches!(failure, Failure::NotLeading) && !self.logged.as_ref().is_some_and(again) {
+            tracing::warn!(object = %key, %failure, "a SealedSecret or its status was not reached; trying again");
+            self.logged = Some((failure.clone(), now));
+        }
+    }
+
+    fn finish(&mut self, key: &ObjectKey, outcome: Outcome) {
+        let now = Instant::now();
+        let again = self.queue.done(key, now);
+        let reason = reason_of(&outcome);
         self.context.metrics.reconciliations.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        if let Some(failure) = &outcome.failure {
+            self.log(key, failure, now);
+        }
+        if let Some(pause) = outcome.pause {
+            // It was said to one request and is meant for all.
+            self.hold_until = self.hold_until.max(Some(now + pause.min(Duration::from_secs(60))));
+        }
+        if let Some(right) = outcome.denied {
+            self.denied.insert((key.namespace.clone(), right));
+        }
         if outcome.gone {
             if !again {
                 self.forget(key);
             }
             return;
         }
+        let Some(mut entry) = self.entries.remove(key) else { return };
         if let Some(verdict) = &outcome.verdict {
-            self.stand(key, verdict);
+            self.stand(&mut entry, Some(verdict));
+            entry.distrust = false;
         }
-        let now = Instant::now();
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let looked_at = outcome.secret.clone().flatten();
+        let looked_at = outcome.secret.flatten();
         match outcome.secret {
-            Some(Some(id)) if entry.secret.as_ref().is_none_or(|seen| seen.uid != id.uid || is_older(seen, &id)) => {
+            Some(Some(id)) if entry.secret.is_none_or(|seen| seen.uid != id.uid || seen.is_older(id)) => {
                 entry.secret = Some(id);
+                // Seen in no list, but not gone either.
+                entry.secret_epoch = self.secrets.epoch(self.watch_of(key));
             }
             Some(None) if !entry.touched => entry.secret = None,
             _ => {}
@@ -569,72 +996,74 @@ impl Engine {
         }
         let mut contested = None;
         if let Some(manager) = outcome.repaired {
-            entry.repairs.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
-            entry.repairs.push(now);
-            if entry.repairs.len() >= REPAIRS {
-                entry.repairs.clear();
-                entry.calm_until = Some(now + MOST);
+            let fight = entry.fight.get_or_insert_default();
+            fight.repairs.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+            fight.repairs.push(now);
+            if fight.repairs.len() >= REPAIRS {
+                fight.repairs.clear();
+                fight.calm_until = Some(now + MOST);
                 contested = Some(manager);
             }
         }
         let standing = outcome.verdict.as_ref().map(|verdict| (verdict.standing, verdict.reason));
-        match standing {
+        let touched = match standing {
             Some((Standing::Ready | Standing::Suspended, reason)) if !outcome.again => {
                 entry.attempts = 0;
-                let changed = entry.touched && entry.secret != entry.applied && reason == Verdict::ready().reason;
-                if changed {
-                    match entry.calm_until {
-                        Some(at) if at > now => self.queue.add_at(key, at),
-                        _ => self.queue.add(key, Priority::High),
-                    }
-                }
+                entry.touched && entry.secret != entry.applied && reason == Verdict::ready().reason
             }
             Some((Standing::Stalled, _)) if !outcome.again => {
-                if entry.touched && entry.secret != looked_at {
-                    self.queue.add(key, Priority::High);
-                } else {
-                    self.queue.add_at(key, now + back_off(12, STALLED));
+                let touched = entry.touched && entry.secret != looked_at;
+                if !touched {
+                    self.add_at(key, now + back_off(12, STALLED));
                 }
+                touched
             }
             _ => {
-                let most = if reason == "Forbidden" { MOST_FORBIDDEN } else { MOST };
-                let pause = back_off(entry.attempts, most).max(outcome.pause.unwrap_or_default());
+                let pause = back_off(entry.attempts.into(), MOST).max(outcome.pause.unwrap_or_default());
                 entry.attempts = entry.attempts.saturating_add(1);
-                self.queue.add_at(key, now + pause);
+                self.add_at(key, now + pause);
+                false
             }
+        };
+        self.entries.insert(key.clone(), entry);
+        if touched {
+            self.touched(key);
         }
-        let uid = entry.uid.to_string();
         if let Some(manager) = contested {
-            let who = manager.map_or_else(|| "somebody".to_owned(), |manager| format!("{manager:?}"));
-            let text = format!("{who} keeps changing the Secret; it is put back again in ten minutes");
-            tracing::warn!(object = %key, message = text, "drift");
-            let about = ObjectReference {
-                uid: Some(uid),
-                ..reference(
-                    KIND,
-                    &ObjectMeta {
-                        name: Some(key.name.to_string()),
-                        namespace: Some(key.namespace.to_string()),
-                        ..ObjectMeta::default()
-                    },
-                )
-            };
-            let events = self.context.events.clone();
-            tokio::spawn(async move { events.publish(about, &Note::warning("DriftContested", text)).await });
+            self.contested(key, manager);
         }
     }
-}
 
-fn key_of(metadata: &ObjectMeta) -> Option<ObjectKey> {
-    Some(ObjectKey { namespace: metadata.namespace.as_deref()?.into(), name: metadata.name.as_deref()?.into() })
-}
-
-/// Whether `this` is an older version of the same Secret. Versions that are no numbers are never older.
-fn is_older(this: &SecretId, than: &SecretId) -> bool {
-    match (this.version.parse::<u64>(), than.version.parse::<u64>()) {
-        (Ok(this_version), Ok(version)) => this.uid == than.uid && this_version < version,
-        _ => false,
+    fn watch_of(&self, key: &ObjectKey) -> usize {
+        self.namespaces.iter().position(|namespace| *namespace == key.namespace).unwrap_or_default()
     }
+
+    fn contested(&self, key: &ObjectKey, manager: Option<String>) {
+        let who = manager.map_or_else(|| "somebody".to_owned(), |manager| format!("{manager:?}"));
+        let text = format!("{who} keeps changing the Secret; it is put back again in ten minutes");
+        tracing::warn!(object = %key, message = text, "drift");
+        let about = ObjectMeta {
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            ..ObjectMeta::default()
+        };
+        let (context, key) = (self.context.clone(), key.clone());
+        tokio::spawn(async move {
+            let path = crate::api::own_path(&key.namespace, "sealedsecrets");
+            // An event is found by the object's uid.
+            let uid = context.api.get_metadata(&path, &key.name).await.ok().and_then(|metadata| metadata.uid);
+            let about = ObjectReference { uid, ..reference(KIND, &about) };
+            context.events.publish(about, &Note::warning("DriftContested", text)).await;
+        });
+    }
+}
+
+fn reason_of(outcome: &Outcome) -> &'static str {
+    outcome.verdict.as_ref().map_or(if outcome.gone { "Gone" } else { "Unreached" }, |verdict| verdict.reason)
+}
+
+fn version_of(metadata: &ObjectMeta) -> Version {
+    Version::new(metadata.resource_version.as_deref().unwrap_or_default())
 }
 
 /// About how many bytes an object takes.
@@ -645,5 +1074,14 @@ fn weight(sealed: &SealedSecret) -> usize {
         .items
         .iter()
         .map(|(key, item)| key.len() + item.sealed.len() + 150 + item.envelopes.as_ref().map_or(0, lines));
-    1024 + items.sum::<usize>() + lines(&sealed.spec.envelopes)
+    let template = sealed.spec.template.as_ref().map_or(0, |template| {
+        template.data.iter().map(|(key, text)| key.len() + text.len() + 100).sum::<usize>()
+            + template.metadata.as_ref().map_or(0, |metadata| {
+                let both = metadata.labels.iter().chain(&metadata.annotations);
+                both.map(|(key, text)| key.len() + text.len() + 100).sum()
+            })
+    });
+    let metadata = [&sealed.metadata.labels, &sealed.metadata.annotations].into_iter().flatten().flatten();
+    let metadata: usize = metadata.map(|(key, text)| key.len() + text.len() + 100).sum();
+    1024 + items.sum::<usize>() + lines(&sealed.spec.envelopes) + template + metadata
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bulla::metadata::{
@@ -654,11 +654,16 @@ pub async fn run(mut keyring: Keyring) {
         let plan = plan(&observed, &keyring.settings, Timestamp::now());
         keyring.tell(&plan, &observed, &mut told).await;
         next = plan.next;
-        again = false;
+        // While another replica leads it writes; when this one does, this is what it begins with.
+        again = !keyring.api.may_write() && !plan.actions.is_empty();
+        if again {
+            continue;
+        }
         for action in &plan.actions {
             if let Err(failure) = keyring.perform(action, &observed).await {
                 // An old view: the watch brings the new one.
-                if !matches!(failure, Failure::Conflict | Failure::AlreadyExists | Failure::NotFound) {
+                use Failure::{AlreadyExists, Conflict, NotFound, NotLeading};
+                if !matches!(failure, Conflict | AlreadyExists | NotFound | NotLeading) {
                     tracing::warn!(%failure, action = describe(action), "a write of the key ring failed");
                 }
                 again = true;
@@ -758,23 +763,33 @@ fn see_config(observed: &mut Observed, event: Seen<ConfigMap>, complete: bool) -
     }
 }
 
-/// Logs why a watch is interrupted, without the server's text; it is taken up again by itself.
-pub fn watch_failed(what: &str, error: &kube::runtime::watcher::Error, complete: bool) -> bool {
+/// Logs why a watch is interrupted, without the server's text; it is taken up again by itself. The same is logged once in ten
+/// minutes.
+pub fn watch_failed(what: &'static str, error: &kube::runtime::watcher::Error, complete: bool) -> bool {
     use kube::runtime::watcher::Error as Watch;
+    static TOLD: Mutex<BTreeMap<&str, (Failure, Instant)>> = Mutex::new(BTreeMap::new());
     let (Watch::InitialListFailed(error) | Watch::WatchStartFailed(error) | Watch::WatchFailed(error)) = error else {
         tracing::debug!(what, "a watch was interrupted");
         return complete;
     };
-    let kube::Error::Api(status) = error else {
-        tracing::warn!(what, "a watch was interrupted: the API server does not answer");
-        return complete;
+    let failure = match error {
+        kube::Error::Api(status) => Failure::of(status),
+        _ => Failure::Unavailable,
     };
-    match Failure::from(kube::Error::Api(status.clone())) {
-        Failure::NotFound => {
-            tracing::warn!(what, "the API server does not know the resource: install the custom resource definitions");
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let again = |(before, at): &(Failure, Instant)| *before == failure && at.elapsed() < Duration::from_secs(600);
+    if !told.get(what).is_some_and(again) {
+        match &failure {
+            Failure::NotFound => {
+                tracing::warn!(
+                    what,
+                    "the API server does not know the resource: install the custom resource definitions"
+                );
+            }
+            Failure::Denied => tracing::warn!(what, "the service account has no right to list and watch"),
+            failure => tracing::warn!(what, %failure, "a watch was interrupted"),
         }
-        Failure::Denied => tracing::warn!(what, "the service account has no right to list and watch"),
-        failure => tracing::warn!(what, %failure, "a watch was interrupted"),
+        told.insert(what, (failure, Instant::now()));
     }
     complete
 }

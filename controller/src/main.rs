@@ -6,11 +6,13 @@ mod engine;
 mod events;
 mod http;
 mod keyring;
+mod lease;
 mod metrics;
 mod queue;
 mod reconcile;
 mod run;
 mod status;
+mod watch;
 
 /// musl's own allocator is several times slower with two threads.
 #[global_allocator]

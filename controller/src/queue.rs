@@ -64,7 +64,8 @@ impl Turns {
 #[derive(Debug, Default)]
 pub struct Queue {
     ready: BTreeMap<Priority, Turns>,
-    waiting: HashMap<ObjectKey, Priority>,
+    /// How they wait, and since when.
+    waiting: HashMap<ObjectKey, (Priority, Instant)>,
     due: BTreeSet<(Instant, ObjectKey)>,
     due_at: HashMap<ObjectKey, Instant>,
     working: HashMap<ObjectKey, Option<Priority>>,
@@ -72,18 +73,18 @@ pub struct Queue {
 
 impl Queue {
     /// To be looked at as soon as possible.
-    pub fn add(&mut self, key: &ObjectKey, priority: Priority) {
+    pub fn add(&mut self, key: &ObjectKey, priority: Priority, now: Instant) {
         self.forget_due(key);
         if let Some(again) = self.working.get_mut(key) {
             *again = Some(again.map_or(priority, |before| before.min(priority)));
             return;
         }
         match self.waiting.get_mut(key) {
-            Some(before) if *before <= priority => return,
+            Some((before, _)) if *before <= priority => return,
             // The entry of lower priority stays where it is and is skipped when its turn comes.
-            Some(before) => *before = priority,
+            Some((before, _)) => *before = priority,
             None => {
-                self.waiting.insert(key.clone(), priority);
+                self.waiting.insert(key.clone(), (priority, now));
             }
         }
         self.ready.entry(priority).or_default().push(key.clone());
@@ -105,23 +106,25 @@ impl Queue {
         }
     }
 
-    /// The next one to work on.
-    pub fn pop(&mut self, now: Instant) -> Option<ObjectKey> {
+    /// The next one to work on, how it waited, and for how long.
+    pub fn pop(&mut self, now: Instant) -> Option<(ObjectKey, Priority, Duration)> {
         while let Some((at, _)) = self.due.first() {
             if *at > now {
                 break;
             }
             if let Some((_, key)) = self.due.pop_first() {
                 self.due_at.remove(&key);
-                self.add(&key, Priority::Low);
+                self.add(&key, Priority::Low, now);
             }
         }
         for (priority, turns) in &mut self.ready {
             while let Some(key) = turns.pop() {
-                if self.waiting.get(&key) == Some(priority) {
+                if let Some((waits, since)) = self.waiting.get(&key).copied()
+                    && waits == *priority
+                {
                     self.waiting.remove(&key);
                     self.working.insert(key.clone(), None);
-                    return Some(key);
+                    return Some((key, waits, now.saturating_duration_since(since)));
                 }
             }
         }
@@ -134,10 +137,10 @@ impl Queue {
     }
 
     /// Work on it has ended; what was added meanwhile is next. Whether there was such.
-    pub fn done(&mut self, key: &ObjectKey) -> bool {
+    pub fn done(&mut self, key: &ObjectKey, now: Instant) -> bool {
         let again = self.working.remove(key).flatten();
         if let Some(priority) = again {
-            self.add(key, priority);
+            self.add(key, priority, now);
         }
         again.is_some()
     }
@@ -180,17 +183,21 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue, now: Instant) -> Vec<String> {
-        std::iter::from_fn(|| queue.pop(now)).map(|key| key.to_string()).collect()
+        std::iter::from_fn(|| queue.pop(now)).map(|(key, ..)| key.to_string()).collect()
+    }
+
+    fn next(queue: &mut Queue, now: Instant) -> Option<ObjectKey> {
+        queue.pop(now).map(|(key, ..)| key)
     }
 
     #[test]
     fn changes_go_first_and_namespaces_take_turns() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for name in ["a/1", "a/2", "a/3", "b/1", "c/1"] {
-            queue.add(&key(name), Priority::Low);
+            queue.add(&key(name), Priority::Low, now);
         }
-        queue.add(&key("a/3"), Priority::High);
-        queue.add(&key("c/9"), Priority::High);
+        queue.add(&key("a/3"), Priority::High, now);
+        queue.add(&key("c/9"), Priority::High, now);
         assert_eq!(queue.len(), 6);
         assert_eq!(drain(&mut queue, now), ["a/3", "c/9", "a/1", "b/1", "c/1", "a/2"]);
     }
@@ -198,16 +205,16 @@ mod tests {
     #[test]
     fn nothing_is_worked_on_twice_at_once() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.add(&key("a/1"), Priority::Low);
-        assert_eq!(queue.pop(now), Some(key("a/1")));
-        queue.add(&key("a/1"), Priority::High);
-        assert_eq!(queue.pop(now), None);
-        assert!(queue.done(&key("a/1")));
-        assert_eq!(queue.pop(now), Some(key("a/1")));
-        queue.add(&key("a/1"), Priority::High);
+        queue.add(&key("a/1"), Priority::Low, now);
+        assert_eq!(next(&mut queue, now), Some(key("a/1")));
+        queue.add(&key("a/1"), Priority::High, now);
+        assert_eq!(next(&mut queue, now), None);
+        assert!(queue.done(&key("a/1"), now));
+        assert_eq!(next(&mut queue, now), Some(key("a/1")));
+        queue.add(&key("a/1"), Priority::High, now);
         queue.forget(&key("a/1"));
-        assert!(!queue.done(&key("a/1")));
-        assert_eq!(queue.pop(now), None);
+        assert!(!queue.done(&key("a/1"), now));
+        assert_eq!(next(&mut queue, now), None);
     }
 
     #[test]
@@ -216,11 +223,11 @@ mod tests {
         let later = now + Duration::from_secs(10);
         queue.add_at(&key("a/1"), later);
         queue.add_at(&key("a/2"), later + Duration::from_secs(1));
-        assert_eq!(queue.pop(now), None);
+        assert_eq!(next(&mut queue, now), None);
         assert_eq!(queue.next_due(), Some(later));
-        queue.add(&key("a/2"), Priority::High);
-        assert_eq!(queue.pop(now), Some(key("a/2")));
-        assert_eq!(queue.pop(later), Some(key("a/1")));
+        queue.add(&key("a/2"), Priority::High, now);
+        assert_eq!(next(&mut queue, now), Some(key("a/2")));
+        assert_eq!(next(&mut queue, later), Some(key("a/1")));
         assert_eq!(queue.next_due(), None);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulla::digest::{content_digest, inputs_digest};
 use bulla::metadata::{
@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use serde::{Serialize, Serializer};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroize as _;
 
 use crate::api::{Api, FIELD_MANAGER, Failure, Field, core_path, own_path};
@@ -34,27 +34,81 @@ const RENDERER: &str = "1";
 /// How often an object is looked at again because somebody else wrote between look and write.
 const LOOKS: usize = 4;
 
-/// uid and resourceVersion of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// uid and resourceVersion of a Secret, in the room of two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SecretId {
     /// `metadata.uid`.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// `metadata.resourceVersion`.
-    pub version: Arc<str>,
+    pub version: Version,
+}
+
+/// A uid: the number that a UUID is, or a hash of anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uid(u128);
+
+impl Uid {
+    /// Of a text.
+    pub fn new(text: &str) -> Self {
+        let digits = text.bytes().filter(|byte| *byte != b'-');
+        let is_uuid = text.len() == 36 && text.bytes().filter(|byte| byte.is_ascii_hexdigit()).count() == 32;
+        let number = digits.clone().try_fold(0_u128, |number, digit| {
+            let digit = char::from(digit).to_digit(16)?;
+            Some(number << 4 | u128::from(digit))
+        });
+        match number {
+            Some(number) if is_uuid => Self(number),
+            _ => Self(hash(text.as_bytes())),
+        }
+    }
+}
+
+/// A resourceVersion: a number that grows, or a hash of a text that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(u64);
+
+/// Versions that are hashes have this bit, which etcd's revisions never have.
+const OPAQUE: u64 = 1 << 63;
+
+impl Version {
+    /// Of a text.
+    pub fn new(text: &str) -> Self {
+        match text.parse::<u64>() {
+            Ok(number) if number < OPAQUE => Self(number),
+            _ => Self(u64::try_from(hash(text.as_bytes()) >> 64).unwrap_or_default() | OPAQUE),
+        }
+    }
+
+    /// Whether it comes before another. What is no number is before and after nothing.
+    pub const fn is_before(self, other: Self) -> bool {
+        self.0 < other.0 && other.0 & OPAQUE == 0
+    }
+}
+
+fn hash(bytes: &[u8]) -> u128 {
+    let text = inputs_digest(&[bytes]);
+    text.bytes().skip(1).take(26).fold(0_u128, |number, byte| number << 5 | u128::from(byte & 31))
 }
 
 impl SecretId {
+    /// Of the two texts.
+    pub fn new(uid: &str, version: &str) -> Self {
+        Self { uid: Uid::new(uid), version: Version::new(version) }
+    }
+
     /// Of an object that the API server returned.
     pub fn of(metadata: &ObjectMeta) -> Self {
-        Self {
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            version: metadata.resource_version.as_deref().unwrap_or_default().into(),
-        }
+        Self::new(metadata.uid.as_deref().unwrap_or_default(), metadata.resource_version.as_deref().unwrap_or_default())
     }
 
     /// What a status says was written.
     pub fn applied(applied: &Applied) -> Self {
-        Self { uid: applied.secret_uid.as_str().into(), version: applied.secret_version.as_str().into() }
+        Self::new(&applied.secret_uid, &applied.secret_version)
+    }
+
+    /// Whether this is an older version of the same Secret.
+    pub fn is_older(self, than: Self) -> bool {
+        self.uid == than.uid && self.version.is_before(than.version)
     }
 }
 
@@ -368,7 +422,10 @@ pub fn verdict_of_failure(failure: &Failure, verb: &str, resource: &str) -> Verd
             Verdict::reconciling("AdmissionDenied", "an admission webhook or policy of the cluster refuses the Secret")
         }
         Failure::Throttled(_) => Verdict::reconciling("Throttled", "the API server asks to slow down"),
-        Failure::Unavailable => Verdict::reconciling("Unavailable", "the API server does not answer, or not in time"),
+        Failure::NotLeading => Verdict::reconciling("Unavailable", "another replica of the controller leads"),
+        Failure::Unavailable | Failure::Expired(_) => {
+            Verdict::reconciling("Unavailable", "the API server does not answer, or not in time")
+        }
         Failure::TooLarge => Verdict::stalled("TooLarge", "the Secret is larger than the API server takes (1 MiB)"),
         Failure::Refused(code) => {
             Verdict::reconciling("Refused", format!("the API server refuses the Secret with status {code}"))
@@ -402,7 +459,12 @@ pub struct Context {
     pub ring: watch::Receiver<Arc<Ring>>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// How many are opened at once: as many as there are cores. It takes time, so it runs off the asynchronous threads.
+    pub opening: Semaphore,
 }
+
+/// A right that was missing: a verb and a resource.
+pub type Right = (&'static str, &'static str);
 
 /// How a look ended.
 #[derive(Clone, Debug)]
@@ -421,14 +483,22 @@ pub struct Outcome {
     pub repaired: Option<Option<String>>,
     /// The object could not be read or its status not written: to be tried again, whatever the verdict.
     pub again: bool,
+    /// The right that was missing.
+    pub denied: Option<Right>,
+    /// Why the object was not reached.
+    pub failure: Option<Failure>,
 }
 
 impl Outcome {
     fn gone() -> Self {
-        Self { gone: true, ..Self::unreached(None) }
+        Self { gone: true, ..Self::nothing() }
     }
 
-    fn unreached(failure: Option<&Failure>) -> Self {
+    fn nothing() -> Self {
+        Self::unreached(None, ("", ""))
+    }
+
+    fn unreached(failure: Option<&Failure>, right: Right) -> Self {
         Self {
             gone: false,
             verdict: None,
@@ -437,8 +507,14 @@ impl Outcome {
             pause: pause(failure),
             repaired: None,
             again: failure.is_some(),
+            denied: denied(failure, right),
+            failure: failure.cloned(),
         }
     }
+}
+
+fn denied(failure: Option<&Failure>, right: Right) -> Option<Right> {
+    (failure == Some(&Failure::Denied)).then_some(right)
 }
 
 fn pause(failure: Option<&Failure>) -> Option<Duration> {
@@ -456,15 +532,20 @@ struct Attempt {
     pause: Option<Duration>,
     repaired: Option<Option<String>>,
     note: Option<Note>,
+    denied: Option<Right>,
 }
 
 impl Attempt {
     fn said(verdict: Verdict) -> Self {
-        Self { verdict, applied: None, secret: None, pause: None, repaired: None, note: None }
+        Self { verdict, applied: None, secret: None, pause: None, repaired: None, note: None, denied: None }
     }
 
-    fn failed(failure: &Failure, verb: &str, resource: &str) -> Self {
-        Self { pause: pause(Some(failure)), ..Self::said(verdict_of_failure(failure, verb, resource)) }
+    fn failed(failure: &Failure, verb: &'static str, resource: &'static str) -> Self {
+        Self {
+            pause: pause(Some(failure)),
+            denied: denied(Some(failure), (verb, resource)),
+            ..Self::said(verdict_of_failure(failure, verb, resource))
+        }
     }
 }
 
@@ -486,10 +567,7 @@ pub async fn reconcile(
                 // The CRD does not let such an object in; one that got around it has no status we could write.
                 Ok(DeserializeGuard(Err(_))) => return unreadable(key),
                 Err(Failure::NotFound) => return Outcome::gone(),
-                Err(failure) => {
-                    tracing::warn!(object = %key, %failure, "cannot read the SealedSecret");
-                    return Outcome::unreached(Some(&failure));
-                }
+                Err(failure) => return Outcome::unreached(Some(&failure), ("get", "sealedsecrets")),
             },
         };
         sealed.metadata.managed_fields = None;
@@ -498,10 +576,11 @@ pub async fn reconcile(
         }
         if trust && is_settled(&sealed, &known, &context.settings) {
             let applied = sealed.status.and_then(|status| status.applied).map(|a| SecretId::applied(&a));
-            return Outcome { verdict: Some(Verdict::ready()), applied, ..Outcome::unreached(None) };
+            return Outcome { verdict: Some(Verdict::ready()), applied, ..Outcome::nothing() };
         }
+        let sealed = Arc::new(sealed);
         let Some(attempt) = look(context, key, &sealed, &mut known, trust).await else { continue };
-        match report(context, key, sealed, &attempt).await {
+        match report(context, key, Arc::unwrap_or_clone(sealed), &attempt).await {
             Reported::Done(applied) => {
                 return Outcome {
                     gone: false,
@@ -511,31 +590,33 @@ pub async fn reconcile(
                     pause: attempt.pause,
                     repaired: attempt.repaired,
                     again: false,
+                    denied: attempt.denied,
+                    failure: None,
                 };
             }
             Reported::Gone => return Outcome::gone(),
             Reported::Changed => known = attempt.secret.map_or(known, |id| id.map_or(Known::Absent, Known::Seen)),
             Reported::Failed(failure) => {
-                tracing::warn!(object = %key, %failure, "cannot write the status");
-                return Outcome { secret: attempt.secret, ..Outcome::unreached(Some(&failure)) };
+                let right = ("update", "sealedsecrets/status");
+                return Outcome { secret: attempt.secret, ..Outcome::unreached(Some(&failure), right) };
             }
         }
     }
     tracing::info!(object = %key, "somebody keeps writing at the same time; trying again later");
-    Outcome { again: true, ..Outcome::unreached(None) }
+    Outcome { again: true, ..Outcome::nothing() }
 }
 
 fn unreadable(key: &ObjectKey) -> Outcome {
     tracing::warn!(object = %key, "the SealedSecret is not of the form that its definition demands");
     let verdict = Verdict::stalled("Malformed", "not of the form that the custom resource definition demands");
-    Outcome { verdict: Some(verdict), ..Outcome::unreached(None) }
+    Outcome { verdict: Some(verdict), ..Outcome::nothing() }
 }
 
 /// Decides, opens, writes. `None`: what was looked at has changed meanwhile, look again.
 async fn look(
     context: &Context,
     key: &ObjectKey,
-    sealed: &SealedSecret,
+    sealed: &Arc<SealedSecret>,
     known: &mut Known,
     trust: bool,
 ) -> Option<Attempt> {
@@ -551,7 +632,7 @@ async fn look(
         },
     };
     let seen = existing.as_ref().map(SecretId::of);
-    *known = seen.clone().map_or(Known::Absent, Known::Seen);
+    *known = seen.map_or(Known::Absent, Known::Seen);
     let write = match decide(sealed, existing.as_ref(), &context.settings, trust) {
         Decision::Settle(verdict) => {
             let secret = (!skip).then_some(seen);
@@ -559,16 +640,17 @@ async fn look(
         }
         Decision::Write(write) => write,
     };
-    let ring = context.ring.borrow().clone();
-    context.metrics.opened.inc();
-    let plain = match open(sealed, &ring.identities()) {
+    let Some(opened) = open_aside(context, sealed).await else {
+        return Some(Attempt::said(Verdict::reconciling("Unavailable", "opening it was interrupted")));
+    };
+    let plain = match opened {
         Ok(plain) => plain,
         Err(error) => return Some(Attempt { secret: Some(seen), ..Attempt::said(verdict_of_open(&error)) }),
     };
     let digest = content_digest(sealed).unwrap_or_default();
-    let done = |id: SecretId| Applied {
-        secret_uid: id.uid.to_string(),
-        secret_version: id.version.to_string(),
+    let done = |metadata: &ObjectMeta| Applied {
+        secret_uid: metadata.uid.clone().unwrap_or_default(),
+        secret_version: metadata.resource_version.clone().unwrap_or_default(),
         inputs: inputs(sealed, &context.settings),
     };
     let (verb, written) = match (write, &existing) {
@@ -583,7 +665,7 @@ async fn look(
             ("update", context.api.replace(&secrets, &key.name, body).await)
         }
         (Write::ReplaceIfEqual | Write::Compare | Write::Patch, _) => {
-            let (equal, is_immutable, id) = match compare(context, &secrets, &key.name, &plain).await {
+            let (equal, is_immutable, found) = match compare(context, &secrets, &key.name, &plain).await {
                 Ok(found) => found,
                 Err(Failure::NotFound) => {
                     *known = Known::Absent;
@@ -591,12 +673,13 @@ async fn look(
                 }
                 Err(failure) => return Some(Attempt::failed(&failure, "get", "secrets")),
             };
-            if seen.as_ref() != Some(&id) {
+            let id = SecretId::of(&found);
+            if seen != Some(id) {
                 *known = Known::Unknown;
                 return None;
             }
             if write == Write::Compare {
-                return Some(compared(equal, id.clone(), done(id), existing.as_ref()));
+                return Some(compared(equal, id, done(&found), existing.as_ref()));
             }
             if is_immutable && !(equal && plain.immutable == Some(true)) {
                 return Some(Attempt { secret: Some(seen), ..Attempt::said(immutable()) });
@@ -610,8 +693,8 @@ async fn look(
         Ok(metadata) => {
             context.metrics.secret_writes.inc();
             let id = SecretId::of(&metadata);
-            let changed = seen.as_ref() != Some(&id);
-            let applied = done(id.clone());
+            let changed = seen != Some(id);
+            let applied = done(&metadata);
             let before = sealed.status.as_ref().and_then(|status| status.applied.as_ref());
             // The same object was applied before, and the Secret is not what was written: somebody changed it.
             let drifted = changed && before.is_some_and(|before| before.inputs == applied.inputs);
@@ -645,6 +728,20 @@ async fn look(
     }
 }
 
+/// Opens it where it holds nobody up.
+async fn open_aside(context: &Context, sealed: &Arc<SealedSecret>) -> Option<Result<PlainSecret, OpenError>> {
+    let _turn = context.opening.acquire().await.ok()?;
+    let (ring, sealed) = (context.ring.borrow().clone(), sealed.clone());
+    context.metrics.opened.inc();
+    let opened = tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
+        (open(&sealed, &ring.identities()), started.elapsed())
+    });
+    let (opened, took) = opened.await.ok()?;
+    context.metrics.opening.observe(took.as_secs_f64());
+    Some(opened)
+}
+
 /// Reads the Secret, once: whether its content and type are these, whether it is immutable, and which it is. What was
 /// read is cleared.
 async fn compare(
@@ -652,7 +749,7 @@ async fn compare(
     secrets: &str,
     name: &str,
     plain: &PlainSecret,
-) -> Result<(bool, bool, SecretId), Failure> {
+) -> Result<(bool, bool, ObjectMeta), Failure> {
     let mut found: Secret = context.api.get(secrets, name).await?;
     let data = found.data.get_or_insert_default();
     let equal = found.type_.as_deref().unwrap_or("Opaque") == plain.type_.as_deref().unwrap_or("Opaque")
@@ -661,7 +758,7 @@ async fn compare(
     for value in data.values_mut() {
         value.0.zeroize();
     }
-    Ok((equal, found.immutable == Some(true), SecretId::of(&found.metadata)))
+    Ok((equal, found.immutable == Some(true), found.metadata))
 }
 
 /// What is said of a Secret that is left as somebody changed it.

@@ -179,7 +179,7 @@ fn settled_is_only_what_the_status_says_of_this_very_state() {
     let ours = settings(&[]);
     let mut object = sealed(&identity());
     object.status = Some(applied(&object, &ours, "s", "9"));
-    let seen = |uid: &str, version: &str| Known::Seen(SecretId { uid: uid.into(), version: version.into() });
+    let seen = |uid: &str, version: &str| Known::Seen(SecretId::new(uid, version));
     assert!(is_settled(&object, &seen("s", "9"), &ours));
     assert!(!is_settled(&object, &seen("s", "10"), &ours));
     assert!(!is_settled(&object, &seen("t", "9"), &ours));
@@ -305,6 +305,7 @@ async fn look_with(
         settings: Arc::new(settings(&[])),
         ring: watch::channel(Arc::new(ring)).1,
         metrics: Arc::default(),
+        opening: Semaphore::new(1),
     };
     let key = ObjectKey { namespace: "shop".into(), name: "db".into() };
     let outcome = reconcile(&context, &key, object.map(Box::new), known, true).await;
@@ -334,7 +335,7 @@ async fn an_object_takes_two_writes_and_no_read() {
     assert_eq!((&status["metadata"]["uid"], &status["metadata"]["resourceVersion"]), (&json!("u"), &json!("5")));
     assert_eq!(status["status"]["applied"]["secretVersion"], "10");
     assert_eq!(outcome.verdict.unwrap().standing, Standing::Ready);
-    assert_eq!(outcome.applied.unwrap().version.as_ref(), "10");
+    assert_eq!(outcome.applied.unwrap().version, Version::new("10"));
 }
 
 #[tokio::test]
@@ -349,7 +350,7 @@ async fn a_conflict_is_looked_at_again_and_a_lost_answer_decided_by_ownership() 
         is_secret("12", "u"),
         ok(),
     ];
-    let known = Known::Seen(SecretId { uid: "s".into(), version: "10".into() });
+    let known = Known::Seen(SecretId::new("s", "10"));
     let (outcome, log) = look_with(Some(sealed(&key)), &key, known, script).await;
     let expected = ["GET secrets", "PUT secrets", "GET sealedsecrets", "GET secrets", "PUT secrets", "PUT status"];
     assert_eq!(verbs(&log), expected);
@@ -377,7 +378,7 @@ async fn a_conflict_is_looked_at_again_and_a_lost_answer_decided_by_ownership() 
 #[tokio::test]
 async fn what_went_away_is_made_anew_and_what_is_gone_is_forgotten() {
     let key = identity();
-    let known = || Known::Seen(SecretId { uid: "s".into(), version: "10".into() });
+    let known = || Known::Seen(SecretId::new("s", "10"));
     // The Secret was deleted between look and write.
     let script = vec![
         is_secret("10", "u"),
@@ -452,7 +453,7 @@ async fn nothing_is_asked_about_what_is_settled() {
     let key = identity();
     let mut object = sealed(&key);
     object.status = Some(applied(&object, &settings(&[]), "s", "10"));
-    let known = Known::Seen(SecretId { uid: "s".into(), version: "10".into() });
+    let known = Known::Seen(SecretId::new("s", "10"));
     let (outcome, log) = look_with(Some(object), &key, known, Vec::new()).await;
     assert!(log.is_empty() && outcome.verdict.unwrap().standing == Standing::Ready);
 }

@@ -11,17 +11,18 @@ use clap::Parser as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::api::Api;
-use crate::args::{Args, LogFormat, LogLevel};
+use crate::args::{Args, LogFormat, LogLevel, MOST_WATCHES, Scope, Settings};
 use crate::engine::Engine;
 use crate::events::Events;
 use crate::http::{Server, listen, metrics_routes, routes, serve};
 use crate::keyring::{self, Keyring, Ring};
+use crate::lease::{self, Election, Fence, Role};
 use crate::metrics::Metrics;
 use crate::reconcile::Context;
 
@@ -30,8 +31,20 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     log(&args);
     no_core_dumps();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads");
-    match runtime.and_then(|runtime| runtime.block_on(run(&args))) {
+    // Two threads wait for the network, as many as there are cores decrypt; each has an arena of memory of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(cores() + 4)
+        .enable_all()
+        .build()
+        .context("cannot start threads");
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(run(&args));
+        // What is still going on is not waited for: it may be a write of somebody who does not lead any more.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot go on");
@@ -108,13 +121,47 @@ async fn wait_for_api_server(api: &Api) {
     }
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A name that no other process has, nor an earlier one of the same Pod: what it wrote before it died is not ours.
+fn identity(instance: &str) -> String {
+    use std::hash::BuildHasher as _;
+    let random = std::collections::hash_map::RandomState::new().hash_one(std::process::id());
+    format!("{instance}_{random:016x}")
+}
+
+/// A long list of namespaces is watched as a whole, where that is allowed.
+async fn narrowed(api: &Api, settings: Arc<Settings>) -> Arc<Settings> {
+    let Scope::Each(list) = &settings.scope else { return settings };
+    if list.len() <= MOST_WATCHES {
+        return settings;
+    }
+    for (group, resource) in [("", "secrets"), (bulla::resource::GROUP, "sealedsecrets")] {
+        for verb in ["list", "watch"] {
+            if !api.allowed("", verb, group, resource).await.unwrap_or(false) {
+                tracing::info!(
+                    namespaces = list.len(),
+                    "no right to watch the whole cluster: a watch for each namespace"
+                );
+                return settings;
+            }
+        }
+    }
+    let scope = Scope::Filtered(list.clone());
+    Arc::new(Settings { scope, ..Settings::clone(&settings) })
+}
+
 async fn run(args: &Args) -> Result<()> {
     let settings = Arc::new(args.settings()?);
-    let api = Api::new(client(args).await?);
     let metrics = Arc::new(Metrics::default());
+    let unfenced = Api::new(client(args).await?).measured(metrics.clone());
     let (ring_sender, ring) = watch::channel(Arc::new(Ring::default()));
     let (needs_sender, needs) = watch::channel(None);
     let (stop_sender, stop) = watch::channel(false);
+    let (release_sender, release) = watch::channel(false);
+    let (role_sender, mut role) = watch::channel(Role::Unknown);
     let synced = Arc::new(AtomicBool::new(false));
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -125,19 +172,36 @@ async fn run(args: &Args) -> Result<()> {
     let scraped = tokio::spawn(serve(listener, metrics_routes(metrics.registry()), stop.clone()));
 
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
-    let events = Events::new(api.clone(), instance);
+    let fence = if settings.election.is_some() { Fence::closed() } else { Fence::open() };
+    let api = unfenced.clone().fenced(fence.clone());
+    let events = Events::new(api.clone(), instance.clone());
     let work = tokio::spawn({
-        let (settings, mut stop) = (settings.clone(), stop.clone());
+        let (mut stop, role, metrics) = (stop.clone(), role.clone(), metrics.clone());
         async move {
             tokio::select! {
                 () = wait_for_api_server(&api) => {}
                 _ = stop.changed() => return,
             }
+            let settings = narrowed(&api, settings).await;
             tracing::info!(
                 namespace = settings.namespace,
                 version = env!("CARGO_PKG_VERSION"),
                 "the controller starts"
             );
+            let election = settings.election.map(|timing| {
+                let (namespace, me) = (settings.namespace.clone(), identity(&instance));
+                let election = Election { api: unfenced, namespace, me, timing, fence, role: role_sender.clone() };
+                tokio::spawn(lease::run(election, release))
+            });
+            if election.is_none() {
+                role_sender.send_replace(Role::Leading);
+            }
+            // Who writes decides what both begin with.
+            let mut known = role.clone();
+            tokio::select! {
+                _ = known.wait_for(|role| *role != Role::Unknown) => {}
+                _ = stop.changed() => return,
+            }
             let keys = Keyring {
                 published: Default::default(),
                 api: api.clone(),
@@ -148,14 +212,33 @@ async fn run(args: &Args) -> Result<()> {
                 needs,
             };
             let keys = tokio::spawn(keyring::run(keys));
-            let context = Arc::new(Context { api, events, settings, ring, metrics });
-            Engine::new(context, needs_sender, synced).run(stop).await;
+            let opening = Semaphore::new(cores());
+            let context = Arc::new(Context { api, events, settings, ring, metrics, opening });
+            Engine::new(context, needs_sender, synced).run(role, stop).await;
             keys.abort();
+            // Whatever was begun is done: the next one may begin.
+            release_sender.send_replace(true);
+            if let Some(election) = election
+                && election.await.is_err()
+            {
+                tracing::warn!("the Lease was not given back");
+            }
         }
     });
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
+            Ok(()) = role.changed() => {
+                let now = *role.borrow_and_update();
+                metrics.leader.set(i64::from(now == Role::Leading));
+                if now == Role::Lost {
+                    anyhow::bail!("the Lease is lost: another replica may write from now on");
+                }
+                continue;
+            }
+        }
+        break;
     }
     stop_sender.send_replace(true);
     let ended = tokio::time::timeout(Duration::from_secs(25), async { tokio::join!(work, http, scraped) });
