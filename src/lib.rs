@@ -69,6 +69,7 @@ pub mod rewrap;
 pub mod scope;
 pub mod seal;
 pub mod secret;
+pub mod template;
 
 mod encoding;
 mod hybrid;

@@ -21,6 +21,7 @@ const usage = `usage:
   oracles proofs [-deterministic] [FILE]            the same of docs/proofs.md (tests/vectors/proofs.json)
   oracles challenge RECIPIENT                       a challenge, as JSON {secret, challenge}
   oracles prove IDENTITY_FILE                       an exchange with its challenge (JSON, as in the vectors) to its proof
+  oracles template                                  {template, items} to {output} or {error}, a line of JSON each
   oracles cctv DIR                                  age's own test vectors into DIR
   oracles age-encrypt RECIPIENT                     bytes to a binary age file
   oracles age-decrypt IDENTITY_FILE                 and back
@@ -166,6 +167,9 @@ func run(args []string) error {
 		}
 		fmt.Println(proof)
 		return nil
+
+	case args[0] == "template" && len(rest) == 0:
+		return render(os.Stdout, os.Stdin)
 
 	case args[0] == "cctv" && len(rest) == 1:
 		return writeCCTV(rest[0])
