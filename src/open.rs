@@ -15,6 +15,7 @@ use crate::recipient::{Fingerprint, Identity, is_envelope_name};
 use crate::resource::{Envelopes, SealedSecret, SealedSecretSpec};
 use crate::scope::{Context, Place, PlaceError};
 use crate::secret::{PlainSecret, SecretValue};
+use crate::template::{self, Budget, Dialect, TemplateError};
 
 /// Where in a SealedSecret something is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,8 @@ pub enum Site {
     Object,
     /// An item, by its key.
     Item(String),
+    /// A template under `template.data`, by its key.
+    Template(String),
     /// A line of the common envelopes, by its name.
     Envelope(String),
     /// A line of an item's own envelopes, by the item's key and the line's name.
@@ -43,6 +46,7 @@ impl fmt::Display for Site {
         match self {
             Self::Object => f.write_str("the SealedSecret"),
             Self::Item(key) => write!(f, "item {key:?}"),
+            Self::Template(key) => write!(f, "template {key:?}"),
             Self::Envelope(name) => write!(f, "envelope {name:?}"),
             Self::ItemEnvelope(key, name) => write!(f, "envelope {name:?} of item {key:?}"),
         }
@@ -61,6 +65,12 @@ pub enum ProblemKind {
     /// An item that was sealed for another place.
     #[error("not sealed for {0}: it was moved or renamed, and will not open here")]
     Misplaced(String),
+    /// A key of both `items` and `template.data`.
+    #[error("an item has the same key: the Secret can hold one of them only")]
+    ItemAndTemplate,
+    /// A key of `template.data` against the grammar.
+    #[error("a key of template.data is [-._a-zA-Z0-9]{{1,253}}, neither \".\" nor beginning with \"..\"")]
+    TemplateKey,
     /// `envelopes` under an item, and nothing in it.
     #[error("its own envelopes are empty")]
     EmptyEnvelopes,
@@ -115,8 +125,8 @@ pub enum ErrorClass {
     MissingEnvelope,
     /// It does not decrypt.
     DecryptionFailed,
-    /// The template needs what this version has not.
-    TemplateUnsupported,
+    /// A template fails, or is turned off.
+    TemplateFailed,
 }
 
 impl ErrorClass {
@@ -130,7 +140,7 @@ impl ErrorClass {
             Self::Misplaced => "misplaced",
             Self::MissingEnvelope => "missing-envelope",
             Self::DecryptionFailed => "decryption-failed",
-            Self::TemplateUnsupported => "template-unsupported",
+            Self::TemplateFailed => "template-failed",
         }
     }
 }
@@ -146,9 +156,13 @@ impl ProblemKind {
             Self::TooManyDataKeys { .. } | Self::TooManyRecipients(_) | Self::TooManyItems(_) | Self::TooLarge(_) => {
                 ErrorClass::Limit
             }
-            Self::Place(_) | Self::Text(_) | Self::EmptyEnvelopes | Self::FingerprintTwice(_) | Self::EnvelopeName => {
-                ErrorClass::Malformed
-            }
+            Self::Place(_)
+            | Self::Text(_)
+            | Self::ItemAndTemplate
+            | Self::TemplateKey
+            | Self::EmptyEnvelopes
+            | Self::FingerprintTwice(_)
+            | Self::EnvelopeName => ErrorClass::Malformed,
         }
     }
 }
@@ -308,8 +322,10 @@ pub fn inspect(sealed: &SealedSecret, strictness: Strictness) -> Result<Inspecte
     let spec = &sealed.spec;
     let place = place_of(sealed).map_err(|error| Problems::one(Site::Object, error.into()))?;
     // Sizes first: what follows costs time in proportion to them.
-    if spec.items.len() > MAX_ITEMS {
-        return Err(Problems::one(Site::Object, ProblemKind::TooManyItems(spec.items.len())));
+    let templates = spec.template.as_ref().map(|template| &template.data);
+    let count = spec.items.len() + templates.map_or(0, BTreeMap::len);
+    if count > MAX_ITEMS {
+        return Err(Problems::one(Site::Object, ProblemKind::TooManyItems(count)));
     }
     let size = object_size(sealed);
     if size > MAX_OBJECT {
@@ -336,6 +352,13 @@ pub fn inspect(sealed: &SealedSecret, strictness: Strictness) -> Result<Inspecte
         }
         if item.envelopes.as_ref().is_some_and(Envelopes::is_empty) {
             report(site(), ProblemKind::EmptyEnvelopes);
+        }
+    }
+    for key in templates.into_iter().flat_map(BTreeMap::keys) {
+        if spec.items.contains_key(key) {
+            report(Site::Template(key.clone()), ProblemKind::ItemAndTemplate);
+        } else if place.context(key).is_err() {
+            report(Site::Template(key.clone()), ProblemKind::TemplateKey);
         }
     }
     let inspected = Inspected { place, data_keys: count_data_keys(spec), items, spec };
@@ -474,9 +497,14 @@ pub enum OpenError {
     /// The envelope or the item does not decrypt. Which of the two is not told.
     #[error("{0} does not open: it was changed, or sealed for another place")]
     Failed(Site),
-    /// The template renders values, which this version does not.
-    #[error("spec.template.data is not supported by this version")]
-    TemplateUnsupported,
+    /// A template does not render. Nothing of its text, of a value or of what it produced is told.
+    #[error("spec.template.data.{key}: {error}")]
+    Template {
+        /// The key under `template.data`.
+        key: String,
+        /// Where in the template, and why.
+        error: TemplateError,
+    },
 }
 
 impl OpenError {
@@ -489,7 +517,7 @@ impl OpenError {
             }
             Self::NoEnvelope { .. } => ErrorClass::MissingEnvelope,
             Self::Failed(_) => ErrorClass::DecryptionFailed,
-            Self::TemplateUnsupported => ErrorClass::TemplateUnsupported,
+            Self::Template { .. } => ErrorClass::TemplateFailed,
         }
     }
 }
@@ -558,18 +586,38 @@ impl Inspected<'_> {
     }
 }
 
-/// Opens a SealedSecret to the Secret that it stands for: the opened items, and what the template says. Labels and
-/// annotations of the SealedSecret itself are not the Secret's.
+/// What the templates make of the opened items, all within one budget. Each sees the items alone, none what another made.
+fn render_all(
+    templates: &BTreeMap<String, String>,
+    items: &BTreeMap<String, SecretValue>,
+) -> Result<BTreeMap<String, SecretValue>, OpenError> {
+    if templates.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let dialect = Dialect::native();
+    let context = template::Context::of_items(items, &dialect);
+    let mut budget = Budget::default();
+    templates
+        .iter()
+        .map(|(key, source)| {
+            let value = template::render(key, source, &context, &dialect, &mut budget);
+            let value = value.map_err(|error| OpenError::Template { key: key.clone(), error })?;
+            Ok((key.clone(), value))
+        })
+        .collect()
+}
+
+/// Opens a SealedSecret to the Secret that it stands for: the opened items, what the templates under `template.data` make
+/// of them, and what else the template says. Labels and annotations of the SealedSecret itself are not the Secret's.
 ///
 /// # Errors
 /// [`OpenError`].
 pub fn open(sealed: &SealedSecret, identities: &Identities<'_>) -> Result<PlainSecret, OpenError> {
     let inspected = inspect(sealed, Strictness::Reader)?;
     let template = sealed.spec.template.clone().unwrap_or_default();
-    if !template.data.is_empty() {
-        return Err(OpenError::TemplateUnsupported);
-    }
-    let data = inspected.open(identities)?;
+    let mut data = inspected.open(identities)?;
+    let rendered = render_all(&template.data, &data)?;
+    data.extend(rendered);
     let metadata = template.metadata.unwrap_or_default();
     Ok(PlainSecret {
         name: sealed.metadata.name.clone(),

@@ -58,6 +58,8 @@ pub struct OutputPolicy {
     pub types: Lists,
     /// Labels that a template may set.
     pub labels: Lists,
+    /// Whether objects with templates under `template.data` are refused.
+    pub no_templates: bool,
     /// Annotations that a template may set.
     pub annotations: Lists,
 }
@@ -79,6 +81,9 @@ pub enum Refused {
     /// A type that a list keeps out.
     #[error("this controller does not make Secrets of type {0:?} (--allow-type, --deny-type)")]
     Type(String),
+    /// Templates, where they are turned off.
+    #[error("this controller renders no templates (--templates=off), and spec.template.data has some")]
+    Templates,
     /// A label that private keys of the established controller have.
     #[error("a Secret with the label {BITNAMI_KEY_LABEL} would be taken for a sealing key")]
     KeyLabel,
@@ -116,6 +121,9 @@ impl OutputPolicy {
         let named = self.types.allow.contains(&Pattern::new(type_));
         if !self.types.permit(type_) || (GUARDED_TYPES.contains(&type_) && !named) {
             return Err(Refused::Type(type_.to_owned()));
+        }
+        if self.no_templates && !template.data.is_empty() {
+            return Err(Refused::Templates);
         }
         let (labels, annotations) = output_metadata(template);
         if labels.contains_key(BITNAMI_KEY_LABEL) {

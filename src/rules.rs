@@ -700,12 +700,44 @@ fn metadata_goes_where_it_works_and_comes_back() {
 }
 
 #[test]
-fn templates_that_render_are_refused_until_they_can_be() {
+fn templates_render_the_opened_items() {
     let key = hybrid();
-    let mut sealed = sealed_for(&[("a", "1")], &named(&[("prod", &key)]));
+    let sealed_with = |templates: &[(&str, &str)]| {
+        let mut sealed = sealed_for(&[("a", "hunter2"), ("b", "x")], &named(&[("prod", &key)]));
+        let data = templates.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        sealed.spec.template = Some(SecretTemplate { data, ..Default::default() });
+        sealed
+    };
+    let opened = open(&sealed_with(&[("url", "db://{{ .b }}:{{ .a | b64enc }}@h"), ("plain", "text")]), &[&key]);
+    let data = opened.expect("opens").data;
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["a", "b", "plain", "url"]);
+    assert_eq!(data["url"].expose(), b"db://x:aHVudGVyMg==@h");
+
+    // One template does not see what another made.
+    let error = open(&sealed_with(&[("c", "x"), ("d", "\n{{ .c }}")]), &[&key]).expect_err("no such item");
+    assert_eq!(error.to_string(), "spec.template.data.d: line 2, column 4: there is no item or key of this name");
+    assert_eq!(error.class(), ErrorClass::TemplateFailed);
+
+    // What is public is found without a key, and by writers too.
+    for (name, kind) in [("a", ProblemKind::ItemAndTemplate), ("..x", ProblemKind::TemplateKey)] {
+        let sealed = sealed_with(&[(name, "x")]);
+        let problems = inspect(&sealed, Strictness::Writer).expect_err(name);
+        assert_eq!(problems.as_slice()[0].kind, kind);
+        assert!(matches!(open(&sealed, &[&key]), Err(OpenError::Problems(_))));
+    }
+}
+
+#[test]
+fn setting_and_wrapping_anew_keep_templates_and_render_none() {
+    let key = hybrid();
+    let targets = named(&[("prod", &key)]);
+    let mut sealed = sealed_for(&[("a", "1")], &targets);
     sealed.spec.template =
-        Some(SecretTemplate { data: BTreeMap::from([("x".into(), "{{ .a }}".into())]), ..Default::default() });
-    assert_eq!(open(&sealed, &[&key]), Err(OpenError::TemplateUnsupported));
+        Some(SecretTemplate { data: BTreeMap::from([("x".into(), "{{ broken".into())]), ..Default::default() });
+    let before = sealed.spec.template.clone();
+    set(&mut sealed, "a", &SecretValue::new(b"2".to_vec()), &targets, None).expect("is set");
+    assert_eq!(sealed.spec.template, before);
+    assert!(matches!(open(&sealed, &[&key]), Err(OpenError::Template { .. })));
 }
 
 #[test]

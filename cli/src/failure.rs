@@ -316,6 +316,7 @@ impl InFile<'_> {
         let places = self.places;
         match site {
             Site::Object => None,
+            Site::Template(key) => self.places.template_data.get(key).copied(),
             Site::Item(key) => places.items.get(key).map(|item| item.key),
             Site::Envelope(name) => places.envelopes.lines.get(name).map(|(key, _)| *key),
             Site::ItemEnvelope(key, name) => {
@@ -382,13 +383,9 @@ impl InFile<'_> {
             OpenError::Failed(site) => self
                 .fail(site, format!("{site} does not open: it was changed, or sealed for another place"))
                 .help("take the file from Git as it was"),
-            OpenError::TemplateUnsupported => {
-                let failure = Failure::new("spec.template.data is not supported by this version");
-                match self.places.template {
-                    Some(span) => failure.at(self.file, Some(self.text), span),
-                    None => failure.in_file(self.file),
-                }
-            }
+            OpenError::Template { key, .. } => self
+                .fail(&Site::Template(key.clone()), error.to_string())
+                .help("docs/templates.md lists what templates can do"),
         }
     }
 

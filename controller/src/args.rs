@@ -91,6 +91,9 @@ pub struct Args {
     /// Annotations that templates may not set.
     #[arg(long = "deny-template-annotation", value_name = "ANNOTATION")]
     pub deny_annotations: Vec<String>,
+    /// Whether templates under spec.template.data are rendered. When off, objects that have any are Stalled.
+    #[arg(long, value_enum, default_value_t = TemplatesArg::On)]
+    pub templates: TemplatesArg,
     /// How much is logged. What libraries log is never shown: it can quote an API server's message.
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
@@ -106,6 +109,15 @@ pub enum DriftArg {
     Enforce,
     /// Say so and leave it.
     Warn,
+}
+
+/// `--templates`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplatesArg {
+    /// Render them.
+    On,
+    /// Refuse objects that have any.
+    Off,
 }
 
 /// `--log-level`.
@@ -224,6 +236,7 @@ impl Args {
                 types: lists(&self.allow_types, &self.deny_types),
                 labels: lists(&self.allow_labels, &self.deny_labels),
                 annotations: lists(&self.allow_annotations, &self.deny_annotations),
+                no_templates: self.templates == TemplatesArg::Off,
             },
             drift: match self.drift {
                 DriftArg::Enforce => Drift::Enforce,

@@ -10,7 +10,7 @@ use bulla::metadata::{
     SEALED_SECRET_ANNOTATION,
 };
 use bulla::open::{OpenError, ProblemKind, open};
-use bulla::policy::output_metadata;
+use bulla::policy::{Refused, output_metadata};
 use bulla::resource::{API_VERSION, Applied, Drift, GROUP, KIND, SealedSecret, SealedSecretStatus};
 use bulla::secret::PlainSecret;
 use k8s_openapi::api::core::v1::Secret;
@@ -30,7 +30,7 @@ use crate::queue::ObjectKey;
 use crate::status::{self, Standing, Verdict, condition};
 
 /// Goes into what is hashed as inputs: another one when the same object makes another Secret.
-const RENDERER: &str = "1";
+const RENDERER: &str = bulla::template::RENDERER;
 /// How often an object is looked at again because somebody else wrote between look and write.
 const LOOKS: usize = 4;
 
@@ -221,7 +221,8 @@ pub fn decide(sealed: &SealedSecret, secret: Option<&ObjectMeta>, settings: &Set
     }
     let template = sealed.spec.template.clone().unwrap_or_default();
     if let Err(refused) = settings.policy.check(namespace, name, &template) {
-        return Decision::Settle(Verdict::stalled("Refused", refused.to_string()));
+        let reason = if refused == Refused::Templates { "TemplatesOff" } else { "Refused" };
+        return Decision::Settle(Verdict::stalled(reason, refused.to_string()));
     }
     let applied = sealed.status.as_ref().and_then(|status| status.applied.as_ref());
     let asked = asked_at(&sealed.metadata);
@@ -397,7 +398,7 @@ pub fn verdict_of_open(error: &OpenError) -> Verdict {
             Verdict::reconciling("NoKey", error.to_string().replace("identity given", "key here"))
         }
         OpenError::Failed(_) => Verdict::stalled("DecryptionFailed", error.to_string()),
-        OpenError::TemplateUnsupported => Verdict::stalled("TemplateUnsupported", error.to_string()),
+        OpenError::Template { .. } => Verdict::stalled("TemplateFailed", error.to_string()),
         OpenError::Problems(problems) => {
             let misplaced = problems.as_slice().iter().any(|p| matches!(p.kind, ProblemKind::Misplaced(_)));
             Verdict::stalled(if misplaced { "Misplaced" } else { "Malformed" }, error.to_string())

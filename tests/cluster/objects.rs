@@ -190,7 +190,7 @@ async fn a_change_of_type_is_told() -> Result<()> {
 #[tokio::test]
 async fn broken_objects_do_not_hold_up_good_ones() -> Result<()> {
     let mut world = World::new("broken").await?;
-    // Damaged, moved, sealed for somebody else, with a template that is not supported yet.
+    // Damaged, moved, sealed for somebody else, with a template that fails.
     let mut damaged = world.seal("damaged", &[("a", "hunter2-broken")]).await?;
     damaged.spec.items.get_mut("a").context("a")?.sealed.truncate(60);
     let mut moved = world.seal("original", &[("a", "hunter2-broken")]).await?;
@@ -198,7 +198,7 @@ async fn broken_objects_do_not_hold_up_good_ones() -> Result<()> {
     let stranger = bulla::recipient::Identity::generate(bulla::recipient::RecipientKind::Hybrid)?;
     let foreign = super::world::sealed_for(stranger.recipient().clone(), &world.app, "foreign", &[("a", "hunter2")])?;
     let template = world
-        .seal_as("template", &[("a", "hunter2-broken")], |t| t.data = [("b".into(), "{{ .a }}".into())].into())
+        .seal_as("template", &[("a", "hunter2-broken")], |t| t.data = [("b".into(), "{{ .missing }}".into())].into())
         .await?;
     let mut tampered = world.seal("tampered", &[("a", "hunter2-broken")]).await?;
     let text = &mut tampered.spec.items.get_mut("a").context("a")?.sealed;
@@ -218,7 +218,7 @@ async fn broken_objects_do_not_hold_up_good_ones() -> Result<()> {
         ("damaged", "Malformed", "Stalled"),
         ("moved", "Misplaced", "Stalled"),
         ("foreign", "NoKey", "Reconciling"),
-        ("template", "TemplateUnsupported", "Stalled"),
+        ("template", "TemplateFailed", "Stalled"),
         ("tampered", "DecryptionFailed", "Stalled"),
     ] {
         let ready = world.ready(name, reason).await?;

@@ -45,9 +45,10 @@ async fn a_restart_with_nothing_to_do_does_nothing() -> Result<()> {
     for number in 0..20 {
         world.make(&format!("db-{number}"), &[("a", "hunter2-restart")]).await?;
     }
-    let bad = world.seal_as("bad", &[("a", "hunter2-restart")], |t| t.data = [("x".into(), "y".into())].into()).await?;
+    let bad =
+        world.seal_as("bad", &[("a", "hunter2-restart")], |t| t.data = [("x".into(), "{{".into())].into()).await?;
     world.create(&bad).await?;
-    world.ready("bad", "TemplateUnsupported").await?;
+    world.ready("bad", "TemplateFailed").await?;
     eventually("neededBy", SOON, async || {
         let status = world.keys().get("hybrid-1").await?.status.unwrap_or_default();
         ensure!(status.needed_by == Some(21), "{status:?}");
@@ -61,7 +62,7 @@ async fn a_restart_with_nothing_to_do_does_nothing() -> Result<()> {
     world.start().await?;
     eventually("the caches", SOON, async || {
         let metrics = world.get("metrics", "/metrics").await?.1;
-        ensure!(counted(&metrics, "bulla_reconciliations_total{reason=\"TemplateUnsupported\"}") == "1", "{metrics}");
+        ensure!(counted(&metrics, "bulla_reconciliations_total{reason=\"TemplateFailed\"}") == "1", "{metrics}");
         Ok(())
     })
     .await?;
