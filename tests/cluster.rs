@@ -11,5 +11,6 @@ mod cluster {
     mod refusals;
     mod restart;
     mod rights;
+    mod templates;
     mod world;
 }
