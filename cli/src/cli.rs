@@ -16,6 +16,8 @@ mod relocate;
 pub use exec::*;
 pub use policy::*;
 pub use relocate::*;
+mod check;
+pub use check::*;
 
 /// Seals Kubernetes Secrets so that they can live in Git.
 ///
@@ -62,6 +64,8 @@ pub enum Command {
     Reseal(ResealArgs),
     /// Rotate the cluster's key: create one, wait for it, reseal.
     Rotate(RotateArgs),
+    /// Find plaintext Secrets, and sealed files that are broken, misplaced or stale.
+    Check(CheckArgs),
     /// Make an identity and its recipient.
     Keygen(KeygenArgs),
     /// Open a sealed file back to Secrets.
@@ -238,7 +242,7 @@ pub struct RecipientsShowArgs {
 }
 
 /// `bulla seal`
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(after_long_help = "Examples:
   bulla seal secret.yaml -R prod.pub -w db.sealed.yaml
   kubectl create secret generic db --from-literal=password=x --dry-run=client -o yaml | bulla seal -n shop -R prod.pub

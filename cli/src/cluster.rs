@@ -410,6 +410,51 @@ impl Cluster {
         Ok(Exchanged::Proven { status, body: answer.to_vec() })
     }
 
+    /// Whether a SealedSecret opens: `None`, or why it doesn't. Nothing is written by the answer, so it needs no proof.
+    pub fn verify(&self, object: &serde_json::Value) -> Result<Option<String>> {
+        #[derive(serde::Deserialize)]
+        struct Verdict {
+            opens: Option<bool>,
+            reason: Option<String>,
+            error: Option<String>,
+            message: Option<String>,
+        }
+        let (client, uri) = match &self.controller {
+            Some(controller) => (&controller.client, format!("{}/v1/verify", controller.path)),
+            None => {
+                let namespace = &self.namespace;
+                (&self.client, format!("/api/v1/namespaces/{namespace}/services/http:bulla:http/proxy/v1/verify"))
+            }
+        };
+        let body = serde_json::to_vec(object).map_err(|error| Failure::new(format!("can't ask: {error}")))?;
+        let ask = async || {
+            let request = http::Request::post(&uri)
+                .header(http::header::CONTENT_TYPE, "application/json")
+                .body(Body::from(body.clone()))
+                .map_err(kube::Error::HttpError)?;
+            let (head, answer) = client.send(request).await?.into_parts();
+            let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
+            let status = head.status.as_u16();
+            // What a controller says is its own words; a proxy that has none says something else.
+            match serde_json::from_slice::<Verdict>(&answer) {
+                Ok(verdict)
+                    if matches!(status, 200 | 400 | 409 | 413)
+                        && (verdict.opens.is_some() || verdict.error.is_some()) =>
+                {
+                    Ok(verdict)
+                }
+                _ => Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status)))),
+            }
+        };
+        let verdict = self.patiently(ask).map_err(|error| self.unreached(&error))?;
+        if verdict.opens == Some(true) {
+            return Ok(None);
+        }
+        let why = verdict.reason.or(verdict.error).unwrap_or_else(|| "it was refused".into());
+        let message = verdict.message.map(|message| format!(" ({})", word(&message))).unwrap_or_default();
+        Ok(Some(format!("{}{message}", word(&why))))
+    }
+
     /// What a controller said that is proven to be the right one, and that refuses.
     fn refusal(&self, status: u16, body: &[u8]) -> Box<Failure> {
         let problem: Problem = request::parse(body).unwrap_or_default();

@@ -331,7 +331,7 @@ impl InFile<'_> {
         Failure::new(message).at(self.file, Some(self.text), self.span(site))
     }
 
-    fn problem(&self, problem: &Problem) -> Box<Failure> {
+    pub fn problem(&self, problem: &Problem) -> Box<Failure> {
         let site = &problem.site;
         match &problem.kind {
             ProblemKind::Misplaced(place) => {

@@ -34,7 +34,8 @@ pub struct Repo {
 pub struct Oid(String);
 
 impl Oid {
-    fn parse(text: &str) -> Option<Self> {
+    /// Takes the digits.
+    pub fn parse(text: &str) -> Option<Self> {
         (matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self(text.to_owned()))
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod check;
 mod cli;
 mod cluster;
 mod commands;

@@ -65,6 +65,17 @@ impl Stream {
         Self::parse(Source::decode(bytes)?)
     }
 
+    /// Reads a text of which nobody knows what it is: its documents stand for themselves, and no object is taken out of
+    /// them. For looking at foreign files, where what kubectl would refuse must still be seen.
+    ///
+    /// # Errors
+    /// What is neither YAML nor JSON, with its place; and limits exceeded.
+    pub fn read_any(text: &str) -> Result<Self, ManifestError> {
+        let source = Source::from_parts(Zeroizing::new(text.to_owned()), Encoding::Utf8);
+        let node::Parsed { documents, comments } = node::parse(source.text())?;
+        Ok(Self { source, documents, comments, objects: Vec::new() })
+    }
+
     fn parse(source: Source) -> Result<Self, ManifestError> {
         let node::Parsed { documents, comments } = node::parse(source.text())?;
         let mut objects = Vec::new();

@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command, KeysCommand, RecipientsCommand, ReportFormat};
 use crate::failure::{Failure, Result};
 use crate::output;
 
+mod check;
 mod diff;
 mod exec;
 mod git;
@@ -67,6 +68,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Unseal(args) => unseal::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Move(args) => relocate::run(&args),
+        Command::Check(args) => {
+            report = args.output;
+            check::run(&args)
+        }
         Command::Reseal(args) => {
             report = args.output;
             reseal::run(&args)

@@ -1,7 +1,7 @@
 //! `bulla seal`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bulla::manifest::emit::{Tree, json, yaml};
 use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
@@ -13,7 +13,7 @@ use bulla::secret::{PlainSecret, SecretValue};
 use zeroize::Zeroizing;
 
 use super::Done;
-use crate::cli::{Format, SealArgs};
+use crate::cli::{ClusterArgs, Format, RecipientArgs, SealArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed};
@@ -450,7 +450,7 @@ fn put(data: &mut BTreeMap<String, SecretValue>, key: &str, value: SecretValue) 
 }
 
 /// `PATH` under its own name, `KEY=PATH`, or all files of a directory whose names can be keys.
-fn from_file(given: &str) -> Result<Vec<(String, std::path::PathBuf)>> {
+fn from_file(given: &str) -> Result<Vec<(String, PathBuf)>> {
     if let Some((key, path)) = given.split_once('=') {
         if key.is_empty() || path.is_empty() {
             return Err(Failure::usage(format!("--from-file {given}: it is PATH or KEY=PATH")));
@@ -526,6 +526,16 @@ enum Outcome {
     },
     Skipped(String),
     Failed(Box<Failure>),
+}
+
+/// Seals these files where they stand, for `bulla check --fix`.
+pub fn fix(files: &[PathBuf], recipients: &RecipientArgs, cluster: &ClusterArgs) -> Result<Done> {
+    in_place(&SealArgs {
+        in_place: files.to_vec(),
+        recipients: recipients.clone(),
+        cluster: cluster.clone(),
+        ..SealArgs::default()
+    })
 }
 
 fn in_place(args: &SealArgs) -> Result<Done> {

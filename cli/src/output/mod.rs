@@ -22,6 +22,17 @@ pub fn data(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Writes text with colours to standard output, which has them when it is a terminal.
+pub fn coloured(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("can't write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints one JSON document; `value` is an object and gets the schemaVersion.
 pub fn document(mut value: serde_json::Value) -> Result<()> {
     if let Some(object) = value.as_object_mut() {

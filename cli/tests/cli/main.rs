@@ -1,7 +1,9 @@
 //! The program as a user runs it: a process in a folder of its own, with a scrubbed environment.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod check;
 mod cluster;
+mod corpus;
 mod errors;
 mod exec;
 mod files;

@@ -1,0 +1,190 @@
+//! Making texts readable that are no YAML yet: templates, and manifests within other texts. Every byte keeps its place.
+
+use super::value::HOLE;
+
+/// Whether there is anything of a template in it.
+pub fn is_templated(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%") || text.contains("<%")
+}
+
+/// The text with its template expressions replaced: by comments where one fills a line, by a hole where one stands in it.
+/// The text has the same number of bytes, and the same lines.
+pub fn without_templates(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut line_start = 0;
+    while let Some(c) = rest.chars().next() {
+        let end = [("{{", "}}"), ("{%", "%}"), ("<%", "%>")]
+            .iter()
+            .find(|(open, _)| rest.starts_with(open))
+            .and_then(|(_, close)| rest[2..].find(close).map(|at| at + 4));
+        let Some(end) = end else {
+            out.push(c);
+            if c == '\n' {
+                line_start = out.len();
+            }
+            rest = &rest[c.len_utf8()..];
+            continue;
+        };
+        let expression = &rest[..end];
+        let after = &rest[end..];
+        let alone_before = out[line_start..].trim().is_empty() || out[line_start..].trim_start().starts_with('#');
+        let line_after = after.split('\n').next().unwrap_or_default();
+        let alone_after = line_after.trim().is_empty() || only_templates(line_after);
+        if expression.contains('\n') || (alone_before && alone_after && !expression.starts_with("<%=")) {
+            // A comment, on each of its lines.
+            let mut first = true;
+            for part in expression.split('\n') {
+                if !first {
+                    out.push('\n');
+                    line_start = out.len();
+                }
+                let blank = if out[line_start..].trim().is_empty() { "#" } else { " " };
+                if !part.is_empty() {
+                    out.push_str(blank);
+                    out.extend(std::iter::repeat_n(' ', part.len() - 1));
+                }
+                first = false;
+            }
+        } else {
+            out.push(HOLE);
+            out.extend(std::iter::repeat_n('_', end - HOLE.len_utf8()));
+        }
+        rest = after;
+    }
+    out
+}
+
+fn only_templates(line: &str) -> bool {
+    let mut rest = line.trim();
+    while rest.starts_with("{{") || rest.starts_with("{%") {
+        match rest.find("}}").or_else(|| rest.find("%}")) {
+            Some(at) => rest = rest[at + 2..].trim_start(),
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// A part of a text that may be a manifest: the byte where it begins, its text, and by how much its lines are indented.
+pub struct Fragment<'t> {
+    pub start: usize,
+    pub text: &'t str,
+}
+
+/// Manifests within other texts: fenced blocks of Markdown, here-documents of shells, blocks that begin with `apiVersion:`.
+pub fn fragments(text: &str) -> Vec<Fragment<'_>> {
+    let mut found = Vec::new();
+    let mut offset = 0;
+    let mut open: Option<(usize, String)> = None;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        let trimmed = bare.trim_start().trim_start_matches(['>', '*']).trim_start();
+        match &open {
+            None => {
+                if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+                    let fence: String = trimmed.chars().take_while(|c| matches!(c, '`' | '~')).collect();
+                    // A fence that is closed on its own line opens nothing.
+                    if !trimmed[fence.len()..].contains(&fence) {
+                        open = Some((offset + line.len(), fence));
+                    }
+                } else if let Some(at) = bare.find("<<") {
+                    let word = bare[at + 2..]
+                        .trim_start_matches(['-', '~', '<'])
+                        .trim_start()
+                        .trim_start_matches(['\'', '"', '\\']);
+                    let word: String = word.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                    if word.len() > 1 && word.bytes().next().is_some_and(|b| b.is_ascii_uppercase()) {
+                        open = Some((offset + line.len(), word));
+                    }
+                } else if (trimmed.starts_with("---") && trimmed.len() == 3)
+                    || trimmed.ends_with("\"\"\"")
+                    || trimmed.ends_with('`')
+                    || trimmed.ends_with("'''")
+                    || trimmed == "----"
+                    || trimmed == "...."
+                {
+                    let end = match trimmed {
+                        "---" => String::new(),
+                        "----" | "...." => trimmed.to_owned(),
+                        _ => trimmed.chars().rev().take_while(|c| matches!(c, '"' | '`' | '\'')).collect(),
+                    };
+                    if !end.is_empty() {
+                        open = Some((offset + line.len(), end));
+                    }
+                }
+            }
+            Some((start, end)) => {
+                let quoted = end.starts_with(['"', '`', '\'']) && !end.starts_with("```");
+                if trimmed.starts_with(end.as_str()) || (quoted && trimmed.contains(end.as_str())) {
+                    if offset > *start {
+                        found.push(Fragment { start: *start, text: &text[*start..offset] });
+                    }
+                    open = None;
+                }
+            }
+        }
+        offset += line.len();
+    }
+    if let Some((start, _)) = open
+        && start < text.len()
+    {
+        found.push(Fragment { start, text: &text[start..] });
+    }
+    found
+}
+
+/// The documents of a stream as texts, each with the byte where it begins.
+pub fn documents(text: &str) -> Vec<Fragment<'_>> {
+    let mut found = Vec::new();
+    let (mut start, mut offset) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("---") && line[3..].starts_with([' ', '\n', '\r', '\t']) {
+            if offset > start {
+                found.push(Fragment { start, text: &text[start..offset] });
+            }
+            start = offset + line.len();
+        }
+        offset += line.len();
+    }
+    if start < text.len() {
+        found.push(Fragment { start, text: &text[start..] });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn templates_become_comments_and_holes_of_the_same_length() {
+        let text =
+            "{{- if .x }}\nkind: Secret\nname: {{ .Release.Name }}-db\n{{/* a\n b */}}\nv: \"{{ .v }}\"\n{{- end }}\n";
+        let bare = without_templates(text);
+        assert_eq!(bare.len(), text.len());
+        assert_eq!(
+            bare.replace(HOLE, "\u{a4}"),
+            "#           \nkind: Secret\nname: \u{a4}_________________-db\n#     \n#      \nv: \"\u{a4}______\"\n#         \n"
+        );
+    }
+
+    #[test]
+    fn fenced_blocks_and_here_documents_are_found() {
+        let text = "x\n```yaml\na: 1\n```\ncat <<EOF | kubectl apply -f -\nb: 2\nEOF\n";
+        let found: Vec<&str> = fragments(text).into_iter().map(|fragment| fragment.text).collect();
+        assert_eq!(found, ["a: 1\n", "b: 2\n"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_keeps_its_length_and_lines(text in "([a-z {}%<>=\n\"#:é]|\\{\\{|\\}\\}){0,80}") {
+            let bare = without_templates(&text);
+            prop_assert_eq!(bare.len(), text.len());
+            let ends = |text: &str| text.match_indices('\n').map(|(at, _)| at).collect::<Vec<_>>();
+            prop_assert_eq!(ends(&bare), ends(&text));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! BUL006: a value in an env file that is committed.
+
+use crate::check::cx::{Cx, clean, span_of};
+use crate::check::registry::{Rule, Severity};
+use crate::check::value::{Verdict, assess};
+
+pub const RULE: Rule = Rule {
+    id: "BUL006",
+    name: "env-file",
+    severity: Severity::Error,
+    summary: "a value in an env file that is committed",
+    page: include_str!("../../../../docs/rules/BUL006.md"),
+};
+
+/// Whether a file is an env file, by its name. Examples and templates of one are none.
+pub fn is_env_file(path: &str) -> bool {
+    let lower = path.to_lowercase();
+    let name = lower.rsplit('/').next().unwrap_or(&lower);
+    let example = ["example", "sample", "template", "dist", "defaults", "schema", "tpl"]
+        .iter()
+        .any(|word| name.split(['.', '-', '_']).any(|part| part == *word));
+    !example && (name == ".env" || name.ends_with(".env") || name.starts_with(".env."))
+}
+
+/// A line `KEY=VALUE`, or `export KEY=VALUE`: key and value, and the byte in the line at which the key begins.
+pub fn assignment(line: &str) -> Option<(&str, &str, usize)> {
+    let bare = line.trim_start();
+    if bare.starts_with(['#', ';', '!', '[']) {
+        return None;
+    }
+    let bare = bare.strip_prefix("export ").unwrap_or(bare).trim_start();
+    let at = line.len() - bare.len();
+    let end = bare.find(['=', ':'])?;
+    let key = bare[..end].trim_end();
+    let fits =
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/'));
+    let value = bare[end + 1..].trim();
+    let value = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value[1..].split(quote).next().unwrap_or_default(),
+        _ => value.split(" #").next().unwrap_or(value).trim(),
+    };
+    fits.then_some((key, value, at))
+}
+
+/// Looks at the lines of an env file. `all`: every value counts, not only those under a telling name.
+pub fn lines(cx: &Cx<'_>, text: &str, all: bool) {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some((key, value, at)) = assignment(line)
+            && line[at + key.len()..].trim_start().starts_with('=')
+            && (if all { assess(value) == Verdict::Value } else { super::bul003::is_secret_text(key, value) })
+        {
+            let span = span_of(text, offset + at..offset + at + key.len());
+            let mut finding = cx.finding(&RULE, span, format!("a secret in an env file: {}", clean(key)));
+            finding.excerpt = Some(crate::failure::Excerpt {
+                text: format!("{}=········", clean(key)),
+                at: 0,
+                len: clean(key).chars().count(),
+            });
+            finding.help.push(format!(
+                "bulla seal --name NAME -n NAMESPACE --from-env-file {} -w FILE     and take it out of Git",
+                cx.file
+            ));
+            finding.keys = vec![clean(key)];
+            cx.add(finding);
+        }
+        offset += line.len();
+    }
+}
+
+/// A file that a secretGenerator takes as one value.
+pub fn whole(cx: &Cx<'_>, text: &str) {
+    if assess(text) == Verdict::Value {
+        let mut finding = cx.finding(&RULE, span_of(text, 0..0), "a secretGenerator makes a Secret of this file");
+        finding.excerpt = None;
+        finding.help.push(format!(
+            "bulla seal --name NAME -n NAMESPACE --from-file {} -w FILE     and take it out of Git",
+            cx.file
+        ));
+        cx.add(finding);
+    }
+}

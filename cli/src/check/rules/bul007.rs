@@ -1,0 +1,81 @@
+//! BUL007: a private key in PEM or OpenSSH form.
+
+use bulla::manifest::Span;
+
+use crate::check::cx::Cx;
+use crate::check::registry::{Rule, Severity};
+
+pub const RULE: Rule = Rule {
+    id: "BUL007",
+    name: "private-key",
+    severity: Severity::Error,
+    summary: "a private key in PEM or OpenSSH form",
+    page: include_str!("../../../../docs/rules/BUL007.md"),
+};
+
+/// Looks at what ends in `PRIVATE KEY-----` or `PRIVATE KEY BLOCK-----`; `end` is the byte after it.
+pub fn at(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
+    let Some(before) = text.get(..end) else { return };
+    let Some(begin) = before.rfind("-----BEGIN ") else { return };
+    if end - begin > 64 || before[begin..].contains(['\n', '"']) {
+        return;
+    }
+    let label = before[begin + 11..].trim_end_matches('-');
+    if body(&text[end..]) < 48 {
+        return;
+    }
+    let label = if label.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b' ' | b'0'..=b'9')) {
+        label
+    } else {
+        "PRIVATE KEY"
+    };
+    let mut finding = cx.finding(&RULE, place(), format!("a private key ({label})"));
+    finding.excerpt = None;
+    finding.help.push("seal it (bulla seal --from-file), remove the file, and replace the key".into());
+    finding.keys = vec![label.to_owned()];
+    cx.add(finding);
+}
+
+/// How many characters of base64 follow, before anything that a key has not: line ends may be written as in JSON.
+fn body(text: &str) -> usize {
+    let mut count = 0;
+    let mut runs = 0;
+    let mut rest = text;
+    // Headers of the older form.
+    while let Some(c) = rest.chars().next() {
+        if count > 256 {
+            break;
+        }
+        if rest.starts_with("\\n") || rest.starts_with("\\r") {
+            rest = &rest[2..];
+            runs = 0;
+            continue;
+        }
+        if rest.starts_with("-----") || rest.starts_with("...") || c == '<' || c == '…' || c == '$' || c == '{' {
+            break;
+        }
+        let header = rest.starts_with("Proc-Type:")
+            || rest.starts_with("DEK-Info:")
+            || rest.starts_with("Version:")
+            || rest.starts_with("Comment:");
+        if header {
+            rest = &rest[rest.find('\n').map_or(rest.len(), |at| at + 1)..];
+            continue;
+        }
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '+' | '/' | '=' => {
+                count += 1;
+                runs += 1;
+            }
+            ' ' | '\t' | '\r' | '\n' | '"' | '\'' | ',' | '\\' | '|' | '#' | '*' | '>' => runs = 0,
+            _ => break,
+        }
+        if runs > 4096 {
+            break;
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    // A line of one letter again and again is no key.
+    let start: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).take(48).collect();
+    if start.first().is_some_and(|first| start.iter().filter(|c| *c == first).count() > 40) { 0 } else { count }
+}

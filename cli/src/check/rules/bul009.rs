@@ -1,0 +1,71 @@
+//! BUL009: a Docker configuration with a login.
+
+use bulla::manifest::{Node, Stream};
+
+use crate::check::cx::Cx;
+use crate::check::registry::{Rule, Severity};
+use crate::check::value::{Verdict, assess, assess_base64, decode};
+
+pub const RULE: Rule = Rule {
+    id: "BUL009",
+    name: "registry-login",
+    severity: Severity::Error,
+    summary: "a Docker configuration with a login",
+    page: include_str!("../../../../docs/rules/BUL009.md"),
+};
+
+/// Looks at a mapping that may be a Docker configuration.
+pub fn mapping(cx: &Cx<'_>, node: &Node) {
+    if let Some(entry) = first(node) {
+        add(cx, entry);
+    }
+    // As a value: `.dockerconfigjson: eyJhdXRocyI6…`
+    for entry in node.entries().unwrap_or_default() {
+        let (Some(key), Some(value)) = (entry.key.scalar(), entry.value.scalar()) else { continue };
+        let lower = key.to_ascii_lowercase();
+        if !lower.contains("dockerconfig") && !lower.contains("dockercfg") {
+            continue;
+        }
+        let decoded = decode(value);
+        let text = decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or(value);
+        if let Ok(stream) = Stream::read_any(text)
+            && stream.documents().iter().any(|document| first(&document.root).is_some())
+        {
+            add(cx, &entry.key);
+        }
+    }
+}
+
+fn add(cx: &Cx<'_>, at: &Node) {
+    let mut finding = cx.finding(&RULE, at.span, "a Docker configuration with a login");
+    finding.help.push(
+        "bulla seal --type kubernetes.io/dockerconfigjson --from-file .dockerconfigjson=FILE     and revoke the login"
+            .into(),
+    );
+    finding.keys = vec!["auths".into()];
+    cx.add(finding);
+}
+
+/// The first field with a login.
+fn first(node: &Node) -> Option<&Node> {
+    node.get("auths")?.entries()?.iter().find_map(|registry| {
+        registry.value.entries()?.iter().find_map(|entry| {
+            let (field, value) = (entry.key.scalar()?, entry.value.scalar()?);
+            let verdict = match field {
+                "auth" => login(value),
+                "password" | "identitytoken" | "registrytoken" => assess(value),
+                _ => return None,
+            };
+            (verdict == Verdict::Value).then_some(&entry.key)
+        })
+    })
+}
+
+/// Of base64 of `user:password`.
+fn login(text: &str) -> Verdict {
+    let decoded = decode(text);
+    match decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.split_once(':')) {
+        Some((_, password)) => assess(password),
+        None => assess_base64(text),
+    }
+}

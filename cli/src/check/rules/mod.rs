@@ -1,0 +1,32 @@
+//! The rules, one a file.
+
+pub mod bul001;
+pub mod bul002;
+pub mod bul003;
+pub mod bul004;
+pub mod bul005;
+pub mod bul006;
+pub mod bul007;
+pub mod bul008;
+pub mod bul009;
+pub mod bul010;
+pub mod bul011;
+pub mod bul012;
+pub mod bul013;
+pub mod bul014;
+pub mod bul101;
+pub mod bul102;
+pub mod bul103;
+pub mod bul104;
+pub mod bul105;
+pub mod bul106;
+pub mod bul107;
+pub mod bul108;
+pub mod bul109;
+pub mod bul110;
+pub mod bul111;
+pub mod bul112;
+pub mod bul201;
+pub mod bul202;
+pub mod bul203;
+pub mod bul204;
