@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::envelope::{Envelope, EnvelopeHead};
-use crate::item::FreshDataKey;
+use crate::item::{FreshDataKey, TextError};
 use crate::limits::MAX_RECIPIENTS;
 use crate::open::{Identities, OpenError, ProblemKind, Problems, Site, Strictness, UsedMap, inspect};
-use crate::recipient::{Fingerprint, RandomnessError, Recipient, RecipientKind, is_envelope_name};
+use crate::recipient::{Fingerprint, RandomnessError, Recipient, RecipientKind, Target, is_envelope_name};
 use crate::resource::{Envelopes, SealedItem, SealedSecret};
 use crate::scope::{Place, Scope};
 
@@ -216,6 +216,88 @@ impl Names {
     }
 }
 
+/// Why what a cluster made of an object is not taken.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum AnswerRefused {
+    /// It is broken.
+    #[error("it is broken: {0}")]
+    Broken(#[from] Problems),
+    /// Something besides items and envelopes is another.
+    #[error("its {0} is not that of the object that was sent")]
+    Changed(&'static str),
+    /// An item is another in length, or was not sealed afresh.
+    #[error("item {0:?} is not the one that was sent, sealed afresh")]
+    Item(String),
+    /// Somebody who is not to read it.
+    #[error("it is sealed for {0}, who is not among the recipients here")]
+    Reader(String),
+    /// Somebody who is to read it does not.
+    #[error("an item is not sealed for {0}")]
+    Lost(String),
+}
+
+/// Checks what `/v1/reseal` answered, whoever proved it: the same object in everything but the texts of its items and its
+/// envelopes; items of the same keys and lengths; envelopes for `targets` only, and in every map for `everywhere`.
+///
+/// # Errors
+/// [`AnswerRefused`].
+pub fn check(
+    sent: &SealedSecret,
+    answer: &SealedSecret,
+    targets: &[Target],
+    everywhere: &[Fingerprint],
+) -> Result<(), AnswerRefused> {
+    let metadata = |sealed: &SealedSecret| {
+        let m = &sealed.metadata;
+        (m.name.clone(), m.namespace.clone(), m.labels.clone(), m.annotations.clone())
+    };
+    if metadata(sent) != metadata(answer) {
+        return Err(AnswerRefused::Changed("metadata"));
+    }
+    let (old, new) = (&sent.spec, &answer.spec);
+    let same = [
+        ("scope", old.scope == new.scope),
+        ("template", old.template == new.template),
+        ("drift", old.drift == new.drift),
+        ("suspend", old.suspend == new.suspend),
+    ];
+    if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
+        return Err(AnswerRefused::Changed(what));
+    }
+    if !old.items.keys().eq(new.items.keys()) {
+        return Err(AnswerRefused::Changed("set of items"));
+    }
+    let after = inspect(answer, Strictness::Writer)?;
+    let before = inspect(sent, Strictness::Reader)?;
+    for (was, is) in before.items.iter().zip(&after.items) {
+        if was.sealed.body_len() != is.sealed.body_len() || was.sealed.id() == is.sealed.id() {
+            return Err(AnswerRefused::Item(is.key.to_owned()));
+        }
+    }
+    // Every line, also one that no item refers to: it would be written too.
+    let lines = new.items.values().filter_map(|item| item.envelopes.as_ref()).chain([&new.envelopes]).flatten();
+    for (name, text) in lines {
+        let line: Envelope = text.parse().map_err(|error: TextError| {
+            AnswerRefused::Broken(Problems::one(Site::Envelope(name.clone()), error.into()))
+        })?;
+        let is_target = |target: &&Target| {
+            target.recipient.fingerprint() == line.fingerprint() && target.recipient.kind() == line.kind()
+        };
+        if !targets.iter().any(|target| is_target(&target)) {
+            return Err(AnswerRefused::Reader(line.fingerprint().to_string()));
+        }
+    }
+    for map in after.used_maps() {
+        let has = |wanted: &Fingerprint| {
+            map.lines.values().any(|text| EnvelopeHead::parse(text).is_ok_and(|head| head.fingerprint == *wanted))
+        };
+        if let Some(lost) = everywhere.iter().find(|wanted| !has(wanted)) {
+            return Err(AnswerRefused::Lost(lost.to_string()));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,5 +501,50 @@ mod tests {
         let local =
             crate::rewrap::reseal(&before, &[&world.old], &prod, crate::rewrap::Succession::ByName { add: false });
         assert_eq!(open(&local.expect("reseals"), &[&world.old]), open(&before, &[&world.old]));
+    }
+
+    #[test]
+    fn an_answer_is_taken_only_when_it_is_the_same_object_for_the_same_people() {
+        let world = world();
+        let before = sealed("shop", Scope::Strict, &targets(&[("prod", &world.old), ("dr", &world.dr)]));
+        let answer = world.reseal(&before, &[]).expect("reseals");
+        let known = targets(&[("prod", &world.new), ("dr", &world.dr)]);
+        let prod = [world.new.recipient().fingerprint()];
+        let told = |answer: &SealedSecret| check(&before, answer, known.as_slice(), &prod);
+        assert_eq!(told(&answer), Ok(()));
+        let changed = |change: &dyn Fn(&mut SealedSecret)| {
+            let mut answer = answer.clone();
+            change(&mut answer);
+            told(&answer).expect_err("refused")
+        };
+        let other = sealed("shop", Scope::Strict, &known);
+        let stranger = Identity::generate(RecipientKind::Hybrid).expect("randomness");
+        let eve = sealed("shop", Scope::Strict, &targets(&[("prod", &world.new), ("eve", &stranger)]));
+        assert_eq!(changed(&|a| a.metadata.name = Some("x".into())), AnswerRefused::Changed("metadata"));
+        assert_eq!(
+            changed(&|a| a.metadata.annotations = Some([("a".into(), "b".into())].into())),
+            AnswerRefused::Changed("metadata")
+        );
+        assert_eq!(changed(&|a| a.spec.scope = Some(Scope::ClusterWide)), AnswerRefused::Changed("scope"));
+        assert_eq!(changed(&|a| a.spec.template = None), AnswerRefused::Changed("template"));
+        assert_eq!(changed(&|a| a.spec.suspend = Some(true)), AnswerRefused::Changed("suspend"));
+        assert_eq!(changed(&|a| drop(a.spec.items.remove("password"))), AnswerRefused::Changed("set of items"));
+        assert!(matches!(
+            changed(&|a| a.spec = eve.spec.clone()),
+            AnswerRefused::Changed(_) | AnswerRefused::Reader(_)
+        ));
+        assert!(matches!(
+            changed(&|a| (a.spec.items, a.spec.envelopes) = (eve.spec.items.clone(), eve.spec.envelopes.clone())),
+            AnswerRefused::Reader(_)
+        ));
+        assert!(matches!(changed(&|a| drop(a.spec.envelopes.remove("prod"))), AnswerRefused::Lost(_)));
+        assert!(matches!(changed(&|a| a.spec.envelopes = other.spec.envelopes.clone()), AnswerRefused::Broken(_)));
+        assert!(matches!(changed(&|a| a.spec.envelopes.clear()), AnswerRefused::Broken(_) | AnswerRefused::Lost(_)));
+        assert!(matches!(told(&before), Err(AnswerRefused::Item(_))), "nothing was sealed afresh");
+        // An item of another length.
+        let mut longer = answer.clone();
+        longer.spec.items.remove("password");
+        set(&mut longer, "password", &SecretValue::new(vec![0; 500]), &known, None).expect("sets");
+        assert!(matches!(told(&longer), Err(AnswerRefused::Item(_))));
     }
 }

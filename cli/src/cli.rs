@@ -413,7 +413,8 @@ pub struct UnsealArgs {
   bulla reseal . --live                             through the cluster, which has the keys; nothing secret leaves it
   bulla reseal . -i old.txt -R new.txt.pub          with an identity; the line that it opens is replaced
   bulla reseal . --live --check                     10 when something is not on the newest key
-  bulla reseal db.sealed.yaml -i old.txt -R new.txt.pub --fresh    new data keys and bodies
+  bulla reseal . --fresh --live                     new data keys and bodies, sealed by the cluster in their own place
+  bulla reseal db.sealed.yaml -i old.txt -R new.txt.pub --fresh    the same with an identity
 
 Only envelopes change, and only in files that need it; all others keep their bytes. Values are not changed: resealing does
 not revoke. If the old key leaked, change the values.")]

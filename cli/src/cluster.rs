@@ -8,8 +8,8 @@ use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, P
 use bulla::recipient::{
     Fingerprint, ListedRecipient, NameSource, Recipient, RecipientKind, is_envelope_name, parse_recipients,
 };
-use bulla::request::{self, Problem, RewrapAnswer, RewrapRequest};
-use bulla::resource::SealingKey;
+use bulla::request::{self, Problem, ResealRequest, RewrapAnswer, RewrapRequest};
+use bulla::resource::{SealedSecret, SealingKey};
 use http_body_util::{BodyExt as _, Limited};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, PostParams};
@@ -339,6 +339,12 @@ impl Cluster {
             answers.insert(result.input, answer);
         }
         Ok(())
+    }
+
+    /// Has an object sealed afresh in its own place, for those who read it and the configured recipients named.
+    pub fn reseal(&self, object: &SealedSecret, add: &[String], pinned: &Recipient) -> Result<SealedSecret> {
+        let request = ResealRequest { object: object.clone(), add: add.to_vec() };
+        self.ask("/v1/reseal", &request, pinned)
     }
 
     /// Asks the controller, and takes nothing but a well-formed answer that the holder of `pinned` proves.

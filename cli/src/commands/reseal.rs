@@ -11,6 +11,7 @@ use bulla::envelope::Envelope;
 use bulla::manifest::{Edit, EnvelopeMap, Stream};
 use bulla::open::{Strictness, inspect};
 use bulla::recipient::{NameSource, Recipient, Target, Targets};
+use bulla::reseal::AnswerRefused;
 use bulla::resource::{Envelopes, SealedSecret};
 use bulla::rewrap::{LineChange, Need, RewrapError, Succession, apply, needs};
 use serde_json::json;
@@ -18,9 +19,9 @@ use serde_json::json;
 use super::Done;
 use crate::cli::{ClusterArgs, ReportFormat, ResealArgs};
 use crate::cluster::{self, Answer, Cluster};
-use crate::failure::{self, Exit, Failure, Result, named, shown};
+use crate::failure::{self, Exit, Failure, InFile, Result, named, shown};
 use crate::files::{self, Original};
-use crate::model::{Sealed, all_sealed, edits, fresh_edits, parse};
+use crate::model::{Sealed, all_sealed, called, edits, fresh_edits, parse};
 use crate::output::plain::{count, near_limits};
 use crate::policy::{Pin, Pinned, Policy};
 use crate::recipients::{self, Chooser, Held};
@@ -47,18 +48,25 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     }
     let rules = |live| policy.as_ref().map(|_| Rules::new(&chooser, &args.add_recipient, live));
     if args.live {
-        if args.fresh {
-            return Err(Failure::usage("--fresh --live is not in this version")
-                .help("with an identity: bulla reseal PATH --fresh -i IDENTITY -R RECIPIENT.pub"));
-        }
         if let Some(policy) = &policy {
             let (cluster, targets) = pinned_cluster(policy, &args.cluster)?;
             let by = By::Cluster(&cluster);
-            let job = Job { targets: &targets, rules: rules(true), by, mode: Mode::of(args), fresh: false };
+            // Sealing afresh the cluster seals for all whom it has configured.
+            let rules = rules(!args.fresh);
+            let job = Job { targets: &targets, rules, by, mode: Mode::of(args), fresh: args.fresh };
             return job.run(&args.paths)?.tell(&job, args.output);
         }
         let named = recipients::named(&args.recipients)?;
         let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
+        if args.fresh {
+            let targets = match named {
+                Some(targets) => targets,
+                None => recipients::targets(cluster.published()?.targets(), false)?,
+            };
+            let by = By::Cluster(&cluster);
+            let job = Job { targets: &targets, rules: None, by, mode: Mode::of(args), fresh: true };
+            return job.run(&args.paths)?.tell(&job, args.output);
+        }
         // Of a file that `bulla recipients` wrote, the first is the cluster's own.
         let targets = match named {
             Some(targets) => one(targets.as_slice().first())?,
@@ -431,8 +439,8 @@ impl Job<'_> {
             return Ok(());
         }
         let answers = match &self.by {
-            By::Cluster(cluster) => self.ask(cluster, &works)?,
-            By::Identities(_) => HashMap::new(),
+            By::Cluster(cluster) if !self.fresh => self.ask(cluster, &works)?,
+            _ => HashMap::new(),
         };
         // Each is taken apart by the thread that works on it.
         let works: Vec<_> = works.into_iter().map(|work| Mutex::new(Some(work))).collect();
@@ -469,6 +477,49 @@ impl Job<'_> {
         self.targets.as_slice().first().map(|target| &target.recipient)
     }
 
+    /// Has the cluster seal an object afresh, and checks what came back. Without a rule nobody becomes a reader; by a rule it
+    /// was looked at before who may.
+    fn afresh(
+        &self,
+        cluster: &Cluster,
+        file: &InFile<'_>,
+        object: &SealedSecret,
+        by_rule: Option<&Targets>,
+    ) -> Result<SealedSecret> {
+        let place = called(object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
+        let inspected = inspect(object, Strictness::Reader).map_err(|problems| file.problems(&problems))?;
+        let reads = |target: &Target| {
+            let own = target.recipient.fingerprint();
+            let line = |text: &String| text.parse::<Envelope>().is_ok_and(|line| line.fingerprint() == own);
+            inspected.used_maps().all(|map| map.lines.values().any(line))
+        };
+        let Some(pin) = self.recipient() else { return Err(Failure::new("there is no recipient")) };
+        let targets = by_rule.unwrap_or(self.targets).as_slice();
+        let (mut everywhere, mut add) = (vec![pin.fingerprint()], Vec::new());
+        for target in targets.iter().filter(|target| target.recipient != *pin) {
+            if !reads(target) {
+                if by_rule.is_none() {
+                    continue;
+                }
+                add.push(target.name.clone());
+            }
+            everywhere.push(target.recipient.fingerprint());
+        }
+        let fresh = cluster.reseal(object, &add, pin).map_err(|mut failure| {
+            failure.message = format!("{place}: {}", failure.message);
+            failure.in_file(file.file)
+        })?;
+        bulla::reseal::check(object, &fresh, targets, &everywhere).map_err(|refused| {
+            let failure = Failure::new(format!("{place}: the answer of {} is refused: {refused}", cluster.context));
+            let failure = failure.in_file(file.file);
+            match refused {
+                AnswerRefused::Reader(_) => failure.help("name all who are to read the file, with -R or by its rule"),
+                _ => failure,
+            }
+        })?;
+        Ok(fresh)
+    }
+
     fn write(&self, work: Work, answers: &HashMap<String, Answer>) -> Result<Written> {
         let Work { file, original, mut stream, sealed, targets } = work;
         let mut all_edits: Vec<(usize, Edit)> = Vec::new();
@@ -477,7 +528,11 @@ impl Job<'_> {
             let place = one.called();
             let in_file = one.in_file(&file, &stream);
             let mut object = one.object.clone();
-            if let (true, By::Identities(held)) = (self.fresh, &self.by) {
+            if let (true, By::Cluster(cluster)) = (self.fresh, &self.by) {
+                object = self.afresh(cluster, &in_file, &one.object, targets.as_ref())?;
+                all_edits.extend(fresh_edits(one.index, &one.object, &object));
+                written.envelopes += object.spec.envelopes.len();
+            } else if let (true, By::Identities(held)) = (self.fresh, &self.by) {
                 let succession = match (&targets, self.targets.as_slice()) {
                     (None, [_]) => Succession::ReplaceOpened,
                     _ => Succession::ByName { add: false },
@@ -555,7 +610,7 @@ fn answered(
     .in_file(file);
     failure.details = refusals;
     Err(if must_reseal {
-        failure.help("bulla reseal --fresh -i IDENTITY -R RECIPIENT.pub, and change the value")
+        failure.help("bulla reseal PATH --fresh --live, and change the value: the history has what the old key opens")
     } else {
         failure
     })

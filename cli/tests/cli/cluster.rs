@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bulla::envelope::Envelope;
 use bulla::proof::{Challenge, Challenger, Exchange, PROVE_PATH};
 use bulla::recipient::{Identity, RecipientKind};
+use bulla::reseal::{Configured, Household};
 use bulla::rewrap::rewrap;
 use serde_json::{Value, json};
 
@@ -128,8 +129,9 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
         let (mut status, answer) = respond(&mut state, method, path, &body);
         let mut answer = answer.to_string();
         let mut proof = String::new();
-        if let Some((_, path)) = path.rsplit_once("/v1/").filter(|_| method == "POST" && status == 200) {
-            match prove(&mut state, &challenge.expect("a challenge"), &format!("/v1/{path}"), &body, &answer) {
+        if let Some((_, path)) = path.rsplit_once("/v1/").filter(|_| method == "POST" && status != 404) {
+            let path = format!("/v1/{path}");
+            match prove(&mut state, &challenge.expect("a challenge"), &path, &body, status, &answer) {
                 Some(made) => proof = made,
                 None => {
                     (status, answer) = (422, json!({"error": "challenge-refused", "message": "x"}).to_string());
@@ -148,11 +150,18 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
 }
 
 /// The header of a proof; `None` refuses the challenge.
-fn prove(state: &mut State, challenge: &str, path: &str, request: &[u8], response: &str) -> Option<String> {
+fn prove(
+    state: &mut State,
+    challenge: &str,
+    path: &str,
+    request: &[u8],
+    status: u16,
+    response: &str,
+) -> Option<String> {
     let challenge: Challenge = challenge.parse().expect("a challenge");
     let published = if path == PROVE_PATH { bulla::proof::state(&data(state)) } else { Vec::new() };
     let response = if state.proof == Proof::OfAnother { "{}{}" } else { response };
-    let exchange = Exchange { path, request, status: 200, response: response.as_bytes(), state: &published };
+    let exchange = Exchange { path, request, status, response: response.as_bytes(), state: &published };
     let made = match state.proof {
         Proof::Without => return Some(String::new()),
         Proof::Refused => return None,
@@ -203,6 +212,7 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Va
         return match path.rsplit_once("/v1/") {
             Some((_, "rewrap")) => (200, rewrapped(state, body)),
             Some((_, "prove")) => (200, json!({})),
+            Some((_, "reseal")) => resealed(state, body),
             _ => (404, missing),
         };
     };
@@ -236,7 +246,29 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Va
         }
         ("POST", "services/http:bulla:http/proxy/v1/rewrap") => (200, rewrapped(state, body)),
         ("POST", "services/http:bulla:http/proxy/v1/prove") => (200, json!({})),
+        ("POST", "services/http:bulla:http/proxy/v1/reseal") => resealed(state, body),
         _ => (404, missing),
+    }
+}
+
+fn resealed(state: &State, body: &[u8]) -> (u16, Value) {
+    let request = bulla::request::parse_reseal(body).expect("a request");
+    let recovery = bulla::recipient::parse_recipients(&state.recovery).unwrap_or_default();
+    let configured: Vec<_> = recovery
+        .into_iter()
+        .map(|listed| Configured { name: listed.name.expect("a name"), recipient: listed.recipient, namespaces: None })
+        .collect();
+    let identities: Vec<_> = state.keys.iter().map(|(_, key)| key).collect();
+    let household = Household {
+        name: Some("prod"),
+        identities: &identities,
+        preferred: state.keys[state.preferred].1.recipient(),
+        own: &identities.iter().map(|key| key.recipient().fingerprint()).collect(),
+        configured: &configured,
+    };
+    match bulla::reseal::reseal(&request.object, &household, &request.add) {
+        Ok(made) => (200, (state.forge)(serde_json::to_value(made).expect("JSON"))),
+        Err(refused) => (409, json!({"error": refused.reason(), "message": refused.to_string()})),
     }
 }
 
@@ -476,6 +508,90 @@ fn answers_that_are_not_proven_by_the_pinned_key_are_refused_and_nothing_is_writ
     let run = sandbox.run(&["rotate", "t", "--prefer-after", "0s"]);
     assert!(run.code == 1 && run.err.contains("is not proven by"), "{}", run.err);
     assert_eq!(server.state().keys.len(), keys);
+}
+
+#[test]
+fn sealing_afresh_through_the_cluster_needs_no_identity() {
+    let (server, sandbox) = sealed();
+    let second = next_key(&server);
+    // An item of its own, so that there are two data keys.
+    sandbox.with_input(&["set", "t/a.yaml", "token", "-R", "prod.pub", "-R", "key.txt.pub"], b"t0ken").well();
+    let before = (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml"));
+    // Somebody reads it whom the cluster does not know.
+    let run = sandbox.run(&["reseal", "t", "--fresh", "--live"]);
+    assert!(run.code == 1 && run.err.contains("error: shop/db: the controller of prod refuses: key (r"), "{}", run.err);
+    assert!(
+        run.err.contains("(unknown-recipient, HTTP 409)\n  --> t/a.yaml\nhelp: it seals for recipients of its own"),
+        "{}",
+        run.err
+    );
+    assert_eq!(before, (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml")));
+    server.state().recovery = format!("# name: recovery\n{}", sandbox.read("key.txt.pub"));
+    let run = sandbox.run(&["reseal", "t", "--fresh", "--live"]).well();
+    assert!(run.err.starts_with("resealed 2 of 2 files for prod "), "{}", run.err);
+    let after = sandbox.read("t/a.yaml");
+    assert!(after.contains(&second) && after.matches("envelopes:").count() == 1, "{after}");
+    assert_eq!(sandbox.run(&["unseal", "t/a.yaml", "-i", "key.txt", "--key", "username"]).well().out, b"admin");
+    assert_eq!(sandbox.run(&["unseal", "t/a.yaml", "-i", "key.txt", "--key", "token"]).well().out, b"t0ken");
+}
+
+#[test]
+fn objects_that_come_back_changed_are_refused_and_nothing_is_written() {
+    let (server, sandbox) = sealed();
+    next_key(&server);
+    server.state().recovery = format!("# name: recovery\n{}", sandbox.read("key.txt.pub"));
+    let before = (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml"));
+    let forgeries: [(Forge, &str); 6] = [
+        (
+            |mut object| {
+                object["spec"]["scope"] = json!("cluster-wide");
+                object
+            },
+            "its scope is not that of the object that was sent",
+        ),
+        (
+            |mut object| {
+                object["metadata"]["namespace"] = json!("live");
+                object
+            },
+            "its metadata is not that",
+        ),
+        (
+            |mut object| {
+                object["spec"]["template"] = json!({"type": "kubernetes.io/tls"});
+                object
+            },
+            "its template is not that",
+        ),
+        (
+            |mut object| {
+                object["spec"]["items"].as_object_mut().expect("items").remove("username");
+                object
+            },
+            "its set of items is not that",
+        ),
+        (
+            |mut object| {
+                let lines = object["spec"]["envelopes"].as_object_mut().expect("envelopes");
+                lines.remove("prod");
+                object
+            },
+            "an item is not sealed for r",
+        ),
+        (|_| json!({"hello": 1}), "the controller's answer is none to /v1/reseal"),
+    ];
+    for (forge, wanted) in forgeries {
+        server.state().forge = forge;
+        let run = sandbox.run(&["reseal", "t", "--fresh", "--live"]);
+        assert!(run.code == 1 && run.err.contains(wanted), "{}", run.err);
+        assert_eq!(before, (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml")));
+    }
+    server.state().forge = |answer| answer;
+    for proof in [Proof::Without, Proof::Another, Proof::Replayed, Proof::OfAnother, Proof::Refused] {
+        server.state().proof = proof;
+        assert_eq!(sandbox.run(&["reseal", "t", "--fresh", "--live"]).code, 1);
+        assert_eq!(before, (sandbox.bytes("t/a.yaml"), sandbox.bytes("t/b.yaml")));
+    }
 }
 
 #[test]
