@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use kube::{CustomResource, CustomResourceExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -221,6 +221,7 @@ pub struct SealingKeySpec {
     /// How long the key is published before it becomes the preferred one, as a Go duration up to 8760h. 24h when absent,
     /// 0s for the first key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration_schema")]
     pub prefer_after: Option<String>,
     /// Change the state although something still needs the key; counts in the update that changes the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -318,6 +319,22 @@ fn key_format_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+fn duration_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "nullable": true,
+        "description": "How long the key is published before it becomes the preferred one, as a Go duration up to 8760h: 24h, 1h30m, 0s. The controller's --prefer-after when absent; the first key waits for nothing.",
+        "maxLength": 32,
+        "pattern": "^(0|([0-9]{1,10}(h|m|s|ms))+)$",
+    })
+}
+
+/// `force` counts in the update that changes the state and is not left behind for the next: unchanged, or not set, or set by
+/// this very change.
+const FORCE_RULE: &str = "self == oldSelf || !(has(self.force) && self.force) || \
+     ((has(self.state) ? self.state : 'Active') != (has(oldSelf.state) ? oldSelf.state : 'Active') && \
+     !(has(oldSelf.force) && oldSelf.force))";
+
 fn conditions_schema(generator: &mut SchemaGenerator) -> Schema {
     let condition = generator.subschema_for::<Condition>();
     json_schema!({
@@ -341,6 +358,20 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
             if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
                 drop_defaults(root);
             }
+        }
+    }
+    for version in &mut key.spec.versions {
+        let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = root.and_then(|root| root.properties.as_mut());
+        if let Some(spec) = properties.and_then(|properties| properties.get_mut("spec")) {
+            spec.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
+                rule: FORCE_RULE.to_owned(),
+                message: Some(
+                    "force counts only in the update that changes state: take it out, or change state with it"
+                        .to_owned(),
+                ),
+                ..ValidationRule::default()
+            });
         }
     }
     for version in &mut sealed.spec.versions {

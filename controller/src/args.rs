@@ -63,6 +63,9 @@ pub struct Args {
     /// How long a new key is published before it is preferred, where its SealingKey does not say.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
     pub prefer_after: Duration,
+    /// Make another key when the newest has been published for so long; 0 never does.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = parse_duration)]
+    pub renew_after: Duration,
     /// What happens when somebody changes a Secret, where its SealedSecret does not say.
     #[arg(long, value_enum, default_value_t = DriftArg::Enforce)]
     pub drift: DriftArg,
@@ -173,6 +176,8 @@ pub struct Settings {
     pub drift: Drift,
     /// The overlap of keys where a SealingKey does not say.
     pub prefer_after: Duration,
+    /// How old the newest key becomes.
+    pub renew_after: Duration,
     /// The cluster's name.
     pub cluster_name: Option<String>,
     /// Further recipients.
@@ -243,6 +248,7 @@ impl Args {
                 DriftArg::Warn => Drift::Warn,
             },
             prefer_after: self.prefer_after,
+            renew_after: self.renew_after,
             cluster_name: self.cluster_name.clone(),
             configured,
             verify_on_start: self.verify_on_start,

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::api::Failure;
 use crate::args::Scope;
 use crate::events::{Note, reference};
-use crate::keyring::Needs;
+use crate::keyring::{Needs, Ring};
 use crate::lease::Role;
 use crate::metrics::{Reason, Turn};
 use crate::queue::{ObjectKey, Priority, Queue, back_off};
@@ -192,6 +192,8 @@ pub struct Engine {
     needs_changed: bool,
     needs_told: Instant,
     publish_needs: watch::Sender<Option<Arc<Needs>>>,
+    /// Keys that were compromised when the ring was looked at last.
+    compromised: BTreeSet<Fingerprint>,
     /// Set when the lists are in.
     synced: Arc<AtomicBool>,
     told_synced: bool,
@@ -260,6 +262,7 @@ impl Engine {
             needs_changed: true,
             needs_told: Instant::now(),
             publish_needs,
+            compromised: BTreeSet::new(),
             synced,
             told_synced: false,
             sealed: Lists::new(watches),
@@ -344,8 +347,9 @@ impl Engine {
                 Some((_, event)) = inputs.namespaces.recv() => self.see_namespace(event, &mut inputs),
                 Some(given) = reviews.join_next() => self.given(given.unwrap_or_default()),
                 Ok(()) = ring.changed() => {
-                    ring.mark_unchanged();
+                    let now = ring.borrow_and_update().clone();
                     self.retry_failed(|_| true);
+                    self.tell_exposed(&now);
                 }
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             }
@@ -861,6 +865,22 @@ impl Engine {
             let failed = entry.standing.is_some_and(|(s, _)| matches!(s, Standing::Reconciling | Standing::Stalled));
             if (failed || (entry.standing.is_none() && entry.attempts > 0)) && which(key) {
                 entry.attempts = 0;
+                self.queue.add(key, Priority::Low, now);
+            }
+        }
+    }
+
+    /// Objects that a compromised key opens, or opened, say so in their status.
+    fn tell_exposed(&mut self, ring: &Ring) {
+        let compromised = ring.compromised();
+        if self.compromised == compromised {
+            return;
+        }
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.compromised, compromised);
+        let changed: BTreeSet<Fingerprint> = before.symmetric_difference(&self.compromised).copied().collect();
+        for (key, entry) in &self.entries {
+            if entry.needs.iter().any(|set| !set.is_disjoint(&changed)) {
                 self.queue.add(key, Priority::Low, now);
             }
         }

@@ -19,7 +19,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bulla::envelope::Envelope;
-use bulla::open::{OpenError, Strictness, inspect};
+use bulla::open::{OpenError, Strictness, inspect, readers};
 use bulla::proof::{CHALLENGE_HEADER, Exchange, PROOF_HEADER, PROVE_PATH, state};
 use bulla::request::{
     BodyError, MAX_BODY, MAX_ENVELOPES, RewrapAnswer, RewrapRequest, Rewrapped, parse, parse_reseal, parse_sealed,
@@ -162,7 +162,13 @@ async fn proven(State(server): State<Arc<Server>>, request: Request, next: Next)
     };
     let ring = server.ring.borrow().clone();
     let state = if path == PROVE_PATH { state(&ring.published) } else { Vec::new() };
-    let prover = match compute(&server, move || ring.accept(&challenge)).await {
+    let metrics = server.metrics.clone();
+    let accept = move || {
+        let (key, prover) = ring.accept(&challenge)?;
+        metrics.used(&key.name, "prove");
+        Some(prover)
+    };
+    let prover = match compute(&server, accept).await {
         Ok(Some(prover)) => prover,
         Ok(None) => return refused(),
         Err(response) => return *response,
@@ -280,9 +286,10 @@ async fn rewrap_lines(State(server): State<Arc<Server>>, body: Result<Bytes, Byt
     if ring.preferred().is_none() {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "no-key", "there is no Active key to wrap for");
     }
+    let metrics = server.metrics.clone();
     let results = compute(&server, move || {
         let one = |text: String| {
-            let (output, error) = match rewrap_line(&ring, &text) {
+            let (output, error) = match rewrap_line(&ring, &metrics, &text) {
                 Ok(out) => (Some(out), None),
                 Err(reason) => (None, Some(reason.to_owned())),
             };
@@ -307,6 +314,7 @@ async fn reseal_object(State(server): State<Arc<Server>>, body: Result<Bytes, By
         Err(error) => return unusable(error, "{\"object\": SealedSecret, \"add\": [NAME…]}"),
     };
     let (ring, settings) = (server.ring.borrow().clone(), server.settings.clone());
+    let metrics = server.metrics.clone();
     let resealed = compute(&server, move || {
         let identities = ring.identities();
         let household = Household {
@@ -316,7 +324,13 @@ async fn reseal_object(State(server): State<Arc<Server>>, body: Result<Bytes, By
             own: &ring.own,
             configured: &settings.configured,
         };
-        Some(reseal(&request.object, &household, &request.add))
+        let made = reseal(&request.object, &household, &request.add);
+        if made.is_ok() {
+            for key in readers(&request.object.spec).iter().filter_map(|set| ring.opener(set)) {
+                metrics.used(&key.name, "reseal");
+            }
+        }
+        Some(made)
     });
     match resealed.await {
         Err(response) => *response,
@@ -334,7 +348,7 @@ async fn reseal_object(State(server): State<Arc<Server>>, body: Result<Bytes, By
 }
 
 /// A line that is for the preferred key already stays as it is.
-fn rewrap_line(ring: &Ring, text: &str) -> Result<String, &'static str> {
+fn rewrap_line(ring: &Ring, metrics: &Metrics, text: &str) -> Result<String, &'static str> {
     let line: Envelope = text.parse().map_err(|_| "malformed")?;
     let key = ring.find(line.fingerprint()).ok_or("unknown-recipient")?;
     let preferred = ring.preferred().ok_or("no-key")?.identity.recipient();
@@ -342,9 +356,9 @@ fn rewrap_line(ring: &Ring, text: &str) -> Result<String, &'static str> {
         return Ok(text.to_owned());
     }
     let compromised = key.state == KeyState::Compromised;
-    rewrap(&line, &key.identity, preferred, compromised)
-        .map(|made| made.to_string())
-        .map_err(|refused| refused.reason())
+    let made = rewrap(&line, &key.identity, preferred, compromised).map_err(|refused| refused.reason())?;
+    metrics.used(&key.name, "rewrap");
+    Ok(made.to_string())
 }
 
 /// Listens, and says where.

@@ -31,8 +31,6 @@ use crate::status::make_condition;
 pub const RECIPIENTS: &str = "bulla-recipients";
 /// Loaded keys of one format.
 const MAX_KEYS: usize = 16;
-/// The first key's name: by serial, so that two controllers that start at once can't make two.
-const FIRST_KEY: &str = "hybrid-1";
 
 /// Objects by the sets of recipients of their data keys: how many there are of each.
 pub type Needs = HashMap<Arc<BTreeSet<BTreeSet<Fingerprint>>>, usize>;
@@ -76,11 +74,28 @@ impl Ring {
         self.keys.iter().find(|key| key.identity.recipient().fingerprint() == fingerprint)
     }
 
+    /// The keys that are marked compromised.
+    pub fn compromised(&self) -> BTreeSet<Fingerprint> {
+        let compromised = self.keys.iter().filter(|key| key.state == KeyState::Compromised);
+        compromised.map(|key| key.identity.recipient().fingerprint()).collect()
+    }
+
+    /// Whether a data key of these readers' sets is exposed, because one of its readers is compromised.
+    pub fn exposes(&self, readers: &BTreeSet<BTreeSet<Fingerprint>>) -> bool {
+        let compromised = self.compromised();
+        readers.iter().any(|set| !set.is_disjoint(&compromised))
+    }
+
+    /// The key that opens a data key with these readers.
+    pub fn opener(&self, readers: &BTreeSet<Fingerprint>) -> Option<&RingKey> {
+        self.keys.iter().find(|key| readers.contains(&key.identity.recipient().fingerprint()))
+    }
+
     /// Takes a challenge up, as it came in a header; `None` for whatever reason.
-    pub fn accept(&self, challenge: &str) -> Option<Prover> {
+    pub fn accept(&self, challenge: &str) -> Option<(&RingKey, Prover)> {
         let challenge: Challenge = challenge.parse().ok()?;
         let key = self.find(challenge.fingerprint()).filter(|key| key.answers)?;
-        challenge.accept(&key.identity).ok()
+        challenge.accept(&key.identity).ok().map(|prover| (key, prover))
     }
 
     /// The key to wrap for.
@@ -112,6 +127,9 @@ pub enum KeyProblem {
     /// `data.recipient` is another.
     #[error("data.recipient does not belong to data.identity")]
     Mismatch,
+    /// The same private key under two names.
+    #[error("another Secret holds the same key, and is the one that counts")]
+    Doubled,
 }
 
 /// The Secret of a key, as far as it counts.
@@ -172,7 +190,8 @@ fn parse_identity(bytes: &[u8], recipient: Option<&[u8]>) -> Result<Arc<Identity
     Ok(Arc::new(identity))
 }
 
-const fn word(state: KeyState) -> &'static str {
+/// A state as it is written.
+pub const fn word(state: KeyState) -> &'static str {
     match state {
         KeyState::Active => "Active",
         KeyState::Standby => "Standby",
@@ -194,6 +213,19 @@ pub struct Observed {
     pub needs: Option<Arc<Needs>>,
 }
 
+/// Why the controller makes a SealingKey by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is none.
+    First,
+    /// It was deleted, and its private key was not.
+    Deleted,
+    /// The newest is old (`--renew-after`).
+    Renewal,
+    /// All that could be sealed for are compromised.
+    Compromised,
+}
+
 /// One write.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -205,8 +237,8 @@ pub enum Action {
         format: KeyFormat,
         /// In which state.
         state: KeyState,
-        /// Whether it was deleted.
-        restored: bool,
+        /// Why.
+        why: Why,
     },
     /// A new key's Secret.
     Generate {
@@ -249,6 +281,25 @@ pub struct Plan {
     pub next: Option<Timestamp>,
     /// Key Secrets that can't be used, and why.
     pub problems: BTreeMap<String, KeyProblem>,
+    /// SealingKeys whose private key was there and is gone.
+    pub missing: BTreeSet<String>,
+    /// When the key that is sealed for is renewed.
+    pub renewal: Option<Timestamp>,
+    /// What the metrics say of each key.
+    pub told: BTreeMap<String, Told>,
+}
+
+/// What the metrics say of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its state in effect.
+    pub state: KeyState,
+    /// Since when it is published.
+    pub published: Option<Timestamp>,
+    /// Since when it is the preferred one.
+    pub preferred: Option<Timestamp>,
+    /// Objects that no other loaded key opens.
+    pub needed_by: Option<i64>,
 }
 
 /// A usable key, while a plan is made.
@@ -312,8 +363,7 @@ fn needed_by(needs: &Needs, fingerprint: Fingerprint, loaded: &BTreeSet<Fingerpr
 pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     let mut plan = Plan { ring: Ring { complete: true, ..Ring::default() }, ..Plan::default() };
     if observed.sealing_keys.is_empty() && observed.secrets.is_empty() {
-        let (name, format, state) = (FIRST_KEY.to_owned(), KeyFormat::Hybrid, KeyState::Active);
-        plan.actions.push(Action::CreateSealingKey { name, format, state, restored: false });
+        plan.actions.push(made(observed, RecipientKind::Hybrid, Why::First));
         return plan;
     }
     let published = published(observed.config.as_ref());
@@ -343,7 +393,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
                 RecipientKind::Hybrid => KeyFormat::Hybrid,
                 RecipientKind::Classical => KeyFormat::Classical,
             };
-            plan.actions.push(Action::CreateSealingKey { name: name.clone(), format, state, restored: true });
+            plan.actions.push(Action::CreateSealingKey { name: name.clone(), format, state, why: Why::Deleted });
         }
         keys.push(Key {
             name: name.clone(),
@@ -355,10 +405,14 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
             still_needed: None,
         });
     }
+    drop_doubles(&mut keys, &mut plan);
     refuse_retirement(observed, &mut keys);
     for (name, sealing_key) in &observed.sealing_keys {
         let made_before = sealing_key.status.as_ref().is_some_and(|status| status.recipient.is_some());
         let deleted = sealing_key.metadata.deletion_timestamp.is_some();
+        if made_before && !observed.secrets.contains_key(name) {
+            plan.missing.insert(name.clone());
+        }
         if observed.secrets.contains_key(name) || made_before || deleted {
             continue;
         }
@@ -376,9 +430,85 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     publish(observed, settings, &keys, now, &mut plan);
     fill_ring(&keys, now, &mut plan);
     statuses(observed, &keys, now, &mut plan);
+    renew(observed, settings, &keys, now, &mut plan);
     let ripening = keys.iter().filter(|key| key.state == KeyState::Active).filter_map(Key::ripe_at);
-    plan.next = ripening.filter(|at| *at > now).min();
+    plan.next = ripening.chain(plan.renewal).filter(|at| *at > now).min();
     plan
+}
+
+/// A SealingKey that the controller makes by itself: named by serial, so that two controllers that see the same can't make
+/// two.
+fn made(observed: &Observed, kind: RecipientKind, why: Why) -> Action {
+    let format = match kind {
+        RecipientKind::Hybrid => KeyFormat::Hybrid,
+        RecipientKind::Classical => KeyFormat::Classical,
+    };
+    let serial = |name: &String| name.strip_prefix(&format!("{kind}-"))?.parse::<u32>().ok();
+    let last = observed.sealing_keys.keys().chain(observed.secrets.keys()).filter_map(serial).max().unwrap_or_default();
+    let name = format!("{kind}-{}", last.saturating_add(1));
+    Action::CreateSealingKey { name, format, state: KeyState::Active, why }
+}
+
+/// Makes the next key when the newest of the kind that is sealed for was published long ago, or when there is none to seal
+/// for because those that were are compromised.
+fn renew(observed: &Observed, settings: &Settings, keys: &[Key], now: Timestamp, plan: &mut Plan) {
+    // One that is not made or not published yet is newer than all others.
+    let coming = |kind: RecipientKind| {
+        let format = match kind {
+            RecipientKind::Hybrid => KeyFormat::Hybrid,
+            RecipientKind::Classical => KeyFormat::Classical,
+        };
+        let made = observed.sealing_keys.iter().any(|(name, key)| {
+            key.spec.format == format
+                && key.spec.state == KeyState::Active
+                && !observed.secrets.contains_key(name)
+                && !plan.missing.contains(name)
+        });
+        made || keys.iter().any(|key| key.kind() == kind && key.state == KeyState::Active && key.published.is_none())
+    };
+    let Some(kind) = preferred(keys, now).map(Key::kind) else {
+        let compromised = keys.iter().any(|key| key.state == KeyState::Compromised);
+        if compromised && !coming(RecipientKind::Hybrid) {
+            plan.actions.push(made(observed, RecipientKind::Hybrid, Why::Compromised));
+        }
+        return;
+    };
+    if settings.renew_after.is_zero() || coming(kind) {
+        return;
+    }
+    let active = keys.iter().filter(|key| key.kind() == kind && key.state == KeyState::Active);
+    let newest = active.filter_map(|key| key.published).max();
+    let Some(due) = newest.and_then(|at| at.checked_add(settings.renew_after).ok()) else { return };
+    plan.renewal = Some(due);
+    // One more than are loaded would put the oldest out of use: somebody has to retire one first, and the metric shows it.
+    let room = keys.iter().filter(|key| key.kind() == kind && key.state != KeyState::Retired).count() < MAX_KEYS;
+    if due <= now && room {
+        plan.actions.push(made(observed, kind, Why::Renewal));
+    }
+}
+
+/// Of several Secrets with one private key the one counts that says Compromised, else the one that was published first.
+fn drop_doubles(keys: &mut Vec<Key>, plan: &mut Plan) {
+    let rank = |key: &Key| {
+        let published = key.published.unwrap_or(Timestamp::MAX);
+        (key.state != KeyState::Compromised, published, key.name.clone())
+    };
+    let mut best: HashMap<String, (bool, Timestamp, String)> = HashMap::new();
+    for key in keys.iter() {
+        let recipient = key.identity.recipient().as_str().to_owned();
+        let this = rank(key);
+        let kept = best.entry(recipient).or_insert_with(|| this.clone());
+        if this < *kept {
+            *kept = this;
+        }
+    }
+    keys.retain(|key| {
+        let counts = best.get(key.identity.recipient().as_str()).is_some_and(|(.., name)| *name == key.name);
+        if !counts {
+            plan.problems.insert(key.name.clone(), KeyProblem::Doubled);
+        }
+        counts
+    });
 }
 
 /// A key is not retired while something needs it, or while there is no other Active one: it stays what it was.
@@ -394,7 +524,7 @@ fn refuse_retirement(observed: &Observed, keys: &mut [Key]) {
         // Without a SealingKey the Secret's word stands.
         let asked = observed.sealing_keys.contains_key(&key.name);
         let kept = observed.secrets.get(&key.name).and_then(KeySecret::state).unwrap_or_default();
-        if forced || !asked || kept == KeyState::Retired {
+        if !asked || kept == KeyState::Retired || (forced && another) {
             continue;
         }
         let needed = observed.needs.as_ref().map(|n| needed_by(n, key.identity.recipient().fingerprint(), &opening));
@@ -496,14 +626,19 @@ fn fill_ring(keys: &[Key], now: Timestamp, plan: &mut Plan) {
 
 /// The ConfigMap's data: the preferred recipient first, then the other Active ones, the newest first.
 fn publish(observed: &Observed, settings: &Settings, keys: &[Key], now: Timestamp, plan: &mut Plan) {
-    let Some(first) = preferred(keys, now) else { return };
+    let first = preferred(keys, now);
+    if first.is_none() && observed.config.is_none() {
+        return;
+    }
+    // None to seal for is said too: what is compromised or set aside is not published any longer.
+    let is_first = |key: &Key| first.is_some_and(|first| first.name == key.name);
     let mut active: Vec<&Key> = keys.iter().filter(|key| key.state == KeyState::Active).collect();
-    active.sort_by_key(|key| std::cmp::Reverse((key.name == first.name, key.published, key.name.clone())));
+    active.sort_by_key(|key| std::cmp::Reverse((is_first(key), key.published, key.name.clone())));
     let mut recipients = String::new();
     for key in active {
         recipients.push_str(&format!("# key: {}\n", key.name));
         // One name, one recipient: only what is to be sealed for bears the cluster's name.
-        if let Some(name) = settings.cluster_name.as_ref().filter(|_| key.name == first.name) {
+        if let Some(name) = settings.cluster_name.as_ref().filter(|_| is_first(key)) {
             recipients.push_str(&format!("# name: {name}\n"));
         }
         recipients.push_str(key.identity.recipient().as_str());
@@ -579,6 +714,15 @@ fn statuses(observed: &Observed, keys: &[Key], now: Timestamp, plan: &mut Plan) 
         let needed = recipient.zip(observed.needs.as_ref()).map(|(recipient, needs)| {
             i64::try_from(needed_by(needs, recipient.fingerprint(), &loaded)).unwrap_or(i64::MAX)
         });
+        if let Some(key) = key {
+            let told = Told {
+                state: key.state,
+                published: key.published,
+                preferred: key.preferred,
+                needed_by: needed.or(old.needed_by),
+            };
+            plan.told.insert(name.clone(), told);
+        }
         let status = SealingKeyStatus {
             observed_generation: generation,
             state: key.map(|key| key.state),
@@ -629,7 +773,7 @@ pub async fn run(mut keyring: Keyring) {
     // Which of the three watches have seen everything.
     let mut complete = [false; 3];
     let mut next: Option<Timestamp> = None;
-    let mut told: BTreeMap<String, KeyProblem> = BTreeMap::new();
+    let mut told = Spoken::default();
     // A write that failed for another reason than an old view is tried again after this.
     let mut again = false;
     loop {
@@ -670,6 +814,14 @@ pub async fn run(mut keyring: Keyring) {
             }
         }
     }
+}
+
+/// What has been told already.
+#[derive(Debug, Default)]
+struct Spoken {
+    problems: BTreeMap<String, KeyProblem>,
+    missing: BTreeSet<String>,
+    keys: BTreeMap<String, Told>,
 }
 
 fn describe(action: &Action) -> &'static str {
@@ -796,9 +948,13 @@ pub fn watch_failed(what: &'static str, error: &kube::runtime::watcher::Error, c
 
 impl Keyring {
     /// The ring to who opens, the problems to whom it concerns.
-    async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut BTreeMap<String, KeyProblem>) {
+    async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut Spoken) {
         self.metrics.keys.set(i64::try_from(plan.ring.keys.len()).unwrap_or_default());
         self.metrics.malformed_keys.set(i64::try_from(plan.problems.len()).unwrap_or_default());
+        self.metrics.missing_keys.set(i64::try_from(plan.missing.len()).unwrap_or_default());
+        self.metrics.renewal_due.set(plan.renewal.map_or(0, Timestamp::as_second));
+        self.metrics.tell_keys(&told.keys, &plan.told, plan.ring.preferred().map(|key| &*key.name));
+        told.keys.clone_from(&plan.told);
         let is_new = !self.ring.borrow().same(&plan.ring);
         if is_new {
             let preferred = plan.ring.preferred().map(|key| key.identity.recipient().fingerprint().to_string());
@@ -806,7 +962,7 @@ impl Keyring {
             self.ring.send_replace(Arc::new(plan.ring.clone()));
         }
         for (name, problem) in &plan.problems {
-            if told.get(name) != Some(problem)
+            if told.problems.get(name) != Some(problem)
                 && let Some(secret) = observed.secrets.get(name)
             {
                 tracing::error!(secret = format!("{KEY_SECRET_PREFIX}{name}"), %problem, "a key can't be used");
@@ -814,21 +970,41 @@ impl Keyring {
                 self.events.publish(reference("Secret", &secret.metadata), &note).await;
             }
         }
-        told.clone_from(&plan.problems);
+        told.problems.clone_from(&plan.problems);
+        for name in plan.missing.difference(&told.missing) {
+            if let Some(key) = observed.sealing_keys.get(name) {
+                tracing::error!(key = name, "the private key is gone");
+                let note =
+                    Note::warning("KeyMissing", format!("the Secret {KEY_SECRET_PREFIX}{name} is gone: restore it"));
+                self.events.publish(reference("SealingKey", &key.metadata), &note).await;
+            }
+        }
+        told.missing.clone_from(&plan.missing);
     }
 
     async fn perform(&self, action: &Action, observed: &Observed) -> Result<(), Failure> {
         let namespace = &self.settings.namespace;
         match action {
-            Action::CreateSealingKey { name, format, state, restored } => {
+            Action::CreateSealingKey { name, format, state, why } => {
                 let mut key = SealingKey::new(name, bulla::resource::SealingKeySpec::default());
                 key.spec.format = *format;
                 key.spec.state = *state;
                 let body = serde_json::to_vec(&key).map_err(|_| Failure::Refused(0))?;
                 let made = self.api.create(&own_path(namespace, "sealingkeys"), body).await?;
                 tracing::info!(key = name, state = word(*state), "created a SealingKey");
-                if *restored {
-                    let note = Note::warning("Recreated", "the SealingKey was deleted, and its private key was not");
+                let note = match why {
+                    Why::First => None,
+                    Why::Deleted => {
+                        Some(Note::warning("Recreated", "the SealingKey was deleted, and its private key was not"))
+                    }
+                    Why::Renewal => {
+                        Some(Note::warning("Renewed", "the key before it is old: reseal what is sealed for it"))
+                    }
+                    Why::Compromised => {
+                        Some(Note::warning("Replaced", "no key was left to seal for that is not compromised"))
+                    }
+                };
+                if let Some(note) = note {
                     self.events.publish(reference("SealingKey", &made), &note).await;
                 }
             }

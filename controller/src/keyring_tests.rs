@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
+
+const FIRST_KEY: &str = "hybrid-1";
 use clap::Parser as _;
 use k8s_openapi::ByteString;
 
@@ -79,7 +81,7 @@ impl Scene {
 fn the_first_key_is_made_only_where_there_is_nothing() {
     let nothing = plan(&Observed::default(), &settings(&[]), at(0));
     assert!(
-        matches!(&nothing.actions[..], [Action::CreateSealingKey { name, restored: false, .. }] if name == FIRST_KEY)
+        matches!(&nothing.actions[..], [Action::CreateSealingKey { name, why: Why::First, .. }] if name == FIRST_KEY)
     );
 
     let mut asked = Observed::default();
@@ -285,4 +287,126 @@ fn a_key_is_retired_only_when_nothing_needs_it_or_by_force() {
     // The last Active one stays, whatever needs it.
     scene_.0.sealing_keys.get_mut("a").unwrap().spec.state = KeyState::Standby;
     assert_eq!(state(&scene_.0), (KeyState::Active, true));
+}
+
+#[test]
+fn an_old_key_is_renewed_once_and_under_one_name() {
+    let day = 24 * 3600;
+    let options = ["--renew-after", "240h"];
+    let wanted = |scene: &Scene, now: i64| {
+        let plan = plan(&scene.0, &settings(&options), at(now));
+        let made: Vec<_> = plan
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::CreateSealingKey { name, why: Why::Renewal, state, .. } => {
+                    assert_eq!(*state, KeyState::Active);
+                    Some(name.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        (made, plan.next, plan.renewal)
+    };
+    let scene = || Scene::default().key("classical-1", KeyState::Active, Some(0), "0s").published();
+    assert_eq!(wanted(&scene(), 9 * day), (vec![], Some(at(10 * day)), Some(at(10 * day))));
+    // Whoever looks at the same makes the same name: the API server takes one of two.
+    assert_eq!(wanted(&scene(), 10 * day), (vec!["classical-2".to_owned()], None, Some(at(10 * day))));
+    let mut made = scene();
+    made.0.sealing_keys.insert("classical-2".into(), {
+        let mut key = sealing_key("classical-2", KeyState::Active, None);
+        key.spec.format = KeyFormat::Classical;
+        key
+    });
+    assert_eq!(wanted(&made, 10 * day).0, Vec::<String>::new(), "it is being made");
+    let unpublished = scene().key("classical-2", KeyState::Active, None, "24h");
+    assert_eq!(wanted(&unpublished, 10 * day).0, Vec::<String>::new(), "it is not published yet");
+    let next = scene().key("classical-2", KeyState::Active, Some(10 * day), "24h");
+    assert_eq!(wanted(&next, 19 * day), (vec![], Some(at(20 * day)), Some(at(20 * day))));
+    // A serial that was used is not used again, whatever became of its key.
+    let later = scene().key("classical-7", KeyState::Standby, Some(day), "0s");
+    assert_eq!(wanted(&later, 11 * day).0, ["classical-8"]);
+    // Rolled back or not, the age of what is sealed for counts; and 0 renews nothing.
+    let plan = plan(&scene().0, &settings(&["--renew-after", "0"]), at(100 * day));
+    assert!(plan.renewal.is_none() && !plan.actions.iter().any(|a| matches!(a, Action::CreateSealingKey { .. })));
+    // No key is put out of use by too many others.
+    let mut full = Scene::default();
+    for number in 1..=16 {
+        full = full.key(&format!("classical-{number}"), KeyState::Active, Some(number), "0s");
+    }
+    assert_eq!(wanted(&full, 100 * day).0, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_compromised_is_published_no_longer_and_replaced() {
+    let before = Scene::default().key("classical-1", KeyState::Active, Some(1), "0s").published();
+    let mut after = before;
+    after.0.sealing_keys.get_mut("classical-1").unwrap().spec.state = KeyState::Compromised;
+    let plan = plan(&after.0, &settings(&[]), at(10));
+    let published = plan.actions.iter().find_map(|action| match action {
+        Action::Publish { data } => Some(data["recipients"].clone()),
+        _ => None,
+    });
+    assert_eq!(published.as_deref(), Some(""));
+    assert!(plan.actions.iter().any(|action| matches!(
+        action,
+        Action::CreateSealingKey { name, why: Why::Compromised, .. } if name == "hybrid-1"
+    )));
+    assert!(plan.ring.preferred().is_none() && plan.ring.keys.len() == 1, "it goes on opening");
+    assert!(!plan.ring.keys[0].answers, "and proves nothing");
+    let readers = [[after.fingerprint("classical-1")].into()].into();
+    assert!(plan.ring.exposes(&readers) && !plan.ring.exposes(&BTreeSet::new()));
+    // Who set the last one aside on purpose is not overruled.
+    let mut aside = Scene::default().key("classical-1", KeyState::Standby, Some(1), "0s");
+    aside.0.config = after.0.config;
+    let plan = super::plan(&aside.0, &settings(&[]), at(10));
+    assert!(!plan.actions.iter().any(|action| matches!(action, Action::CreateSealingKey { .. })));
+}
+
+#[test]
+fn keys_answer_challenges_while_they_are_active_or_were_published_here() {
+    use KeyState::{Active, Compromised, Standby};
+    for (state, published, answers) in [
+        (Active, Some(1), true),
+        (Active, None, true),
+        (Standby, Some(1), true),
+        (Standby, None, false),
+        (Compromised, Some(1), false),
+    ] {
+        let scene = Scene::default().key("a", state, published, "0s");
+        let ring = plan(&scene.0, &settings(&[]), at(10)).ring;
+        assert_eq!(ring.keys[0].answers, answers, "{state:?} {published:?}");
+        let challenger = bulla::proof::Challenger::new(ring.keys[0].identity.recipient()).unwrap();
+        assert_eq!(ring.accept(&challenger.challenge().to_string()).is_some(), answers);
+    }
+    let retired = Scene::default().retired("a", Some(1));
+    let ring = plan(&retired.0, &settings(&[]), at(10)).ring;
+    assert!(ring.keys.is_empty() && ring.own.contains(&retired.fingerprint("a")));
+}
+
+#[test]
+fn one_key_under_two_names_counts_once() {
+    let scene = Scene::default().key("a", KeyState::Active, Some(5), "0s").published();
+    let double = |annotations: &[(&str, &str)]| {
+        let mut observed = scene.0.clone();
+        let identity = observed.secrets["a"].identity.clone().unwrap();
+        observed.secrets.extend(KeySecret::take(secret("z", &identity, annotations)));
+        plan(&observed, &settings(&[]), at(10))
+    };
+    // A restored copy does not take the place of the one in use.
+    let plan = double(&[(KEY_STATE_ANNOTATION, "Standby")]);
+    assert_eq!(plan.problems, [("z".to_owned(), KeyProblem::Doubled)].into());
+    assert_eq!((plan.ring.keys.len(), plan.ring.preferred().unwrap().name.as_ref()), (1, "a"));
+    // But what is compromised under one name is so under all.
+    let plan = double(&[(KEY_STATE_ANNOTATION, "Compromised")]);
+    assert_eq!(plan.problems, [("a".to_owned(), KeyProblem::Doubled)].into());
+    assert_eq!(plan.ring.keys[0].state, KeyState::Compromised);
+}
+
+#[test]
+fn the_last_active_key_is_not_retired_by_force_either() {
+    let mut scene = Scene::default().key("a", KeyState::Retired, Some(1), "0s");
+    scene.0.sealing_keys.get_mut("a").unwrap().spec.force = Some(true);
+    let plan = plan(&scene.0, &settings(&[]), at(10));
+    assert_eq!(plan.ring.preferred().unwrap().name.as_ref(), "a");
 }

@@ -9,9 +9,9 @@ use bulla::metadata::{
     CONTENT_ANNOTATION, MANAGED_ANNOTATION, PATCH_ANNOTATION, PATCHED_KEYS_ANNOTATION, RECONCILE_AT_ANNOTATION,
     SEALED_SECRET_ANNOTATION,
 };
-use bulla::open::{OpenError, ProblemKind, open};
+use bulla::open::{OpenError, ProblemKind, open, readers};
 use bulla::policy::{Refused, output_metadata};
-use bulla::resource::{API_VERSION, Applied, Drift, GROUP, KIND, SealedSecret, SealedSecretStatus};
+use bulla::resource::{API_VERSION, Applied, Drift, GROUP, KIND, KeyState, SealedSecret, SealedSecretStatus};
 use bulla::secret::PlainSecret;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -575,7 +575,9 @@ pub async fn reconcile(
         if sealed.metadata.deletion_timestamp.is_some() {
             return Outcome::gone();
         }
-        if trust && is_settled(&sealed, &known, &context.settings) {
+        let exposed = is_exposed(context, &sealed);
+        let told = sealed.status.as_ref().is_some_and(|status| status::says_compromised(status) == exposed);
+        if trust && told && is_settled(&sealed, &known, &context.settings) {
             let applied = sealed.status.and_then(|status| status.applied).map(|a| SecretId::applied(&a));
             return Outcome { verdict: Some(Verdict::ready()), applied, ..Outcome::nothing() };
         }
@@ -605,6 +607,13 @@ pub async fn reconcile(
     }
     tracing::info!(object = %key, "somebody keeps writing at the same time; trying again later");
     Outcome { again: true, ..Outcome::nothing() }
+}
+
+/// Whether a data key of the object is one that a compromised key opens.
+fn is_exposed(context: &Context, sealed: &SealedSecret) -> bool {
+    let ring = context.ring.borrow();
+    let any = ring.keys.iter().any(|key| key.state == KeyState::Compromised);
+    any && ring.exposes(&readers(&sealed.spec))
 }
 
 fn unreadable(key: &ObjectKey) -> Outcome {
@@ -648,6 +657,12 @@ async fn look(
         Ok(plain) => plain,
         Err(error) => return Some(Attempt { secret: Some(seen), ..Attempt::said(verdict_of_open(&error)) }),
     };
+    let ring = context.ring.borrow().clone();
+    for set in readers(&sealed.spec) {
+        if let Some(key) = ring.opener(&set) {
+            context.metrics.used(&key.name, "open");
+        }
+    }
     let digest = content_digest(sealed).unwrap_or_default();
     let done = |metadata: &ObjectMeta| Applied {
         secret_uid: metadata.uid.clone().unwrap_or_default(),
@@ -796,7 +811,9 @@ async fn report(context: &Context, key: &ObjectKey, mut sealed: SealedSecret, at
         } else {
             asked_at(&sealed.metadata).map(str::to_owned)
         };
-        let next = status::next(old, sealed.metadata.generation, &attempt.verdict, applied, handled, Timestamp::now());
+        let (generation, now) = (sealed.metadata.generation, Timestamp::now());
+        let mut next = status::next(old, generation, &attempt.verdict, applied, handled, now);
+        status::mark_compromised(&mut next, old, is_exposed(context, &sealed), generation, now);
         let applied = next.applied.as_ref().map(SecretId::applied);
         if old == Some(&next) {
             return Reported::Done(applied);

@@ -117,6 +117,30 @@ pub fn next(
     SealedSecretStatus { observed_generation: generation, conditions, applied, last_handled_reconcile_at: handled }
 }
 
+/// The condition of objects whose data keys a compromised key opens.
+const KEY_COMPROMISED: &str = "KeyCompromised";
+
+/// Whether a status says that a data key is exposed.
+pub fn says_compromised(status: &SealedSecretStatus) -> bool {
+    condition(&status.conditions, KEY_COMPROMISED).is_some()
+}
+
+/// Adds to a status that a data key is exposed.
+pub fn mark_compromised(
+    status: &mut SealedSecretStatus,
+    old: Option<&SealedSecretStatus>,
+    exposed: bool,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    if exposed {
+        let before = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let text = "a key that is marked compromised opens it: change its values, and seal it afresh (bulla reseal --fresh --live)";
+        let made = make_condition(before, KEY_COMPROMISED, "True", KEY_COMPROMISED, text, generation, now);
+        status.conditions.push(made);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,12 +125,17 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.keys().patch("next", &PatchParams::default(), &retired(false)).await?;
     let kept = state(&world, "next", KeyState::Active).await?;
     ensure!(kept.status.context("no status")?.conditions.iter().any(|c| c.type_ == "StillNeeded"));
+    // Force counts in the update that changes the state, and in no other.
+    let late = world.keys().patch("next", &PatchParams::default(), &retired(true)).await;
+    ensure!(late.is_err_and(|error| error.to_string().contains("force counts only")));
+    let active = Patch::Merge(json!({"spec": {"state": "Active"}}));
+    world.keys().patch("next", &PatchParams::default(), &active).await?;
     world.keys().patch("next", &PatchParams::default(), &retired(true)).await?;
     state(&world, "next", KeyState::Retired).await?;
     world.ask("new", "0").await?;
 
     // Rolled back.
-    let patch = |state: &str| Patch::Merge(json!({"spec": {"state": state}}));
+    let patch = |state: &str| Patch::Merge(json!({"spec": {"state": state, "force": null}}));
     world.keys().patch("next", &PatchParams::default(), &patch("Standby")).await?;
     state(&world, "next", KeyState::Standby).await?;
     eventually("the first alone", SOON, async || {
@@ -141,9 +146,23 @@ async fn keys_are_made_preferred_and_set_aside_without_a_restart() -> Result<()>
     world.ask("new", "1").await?;
     world.ready("new", "Applied").await?;
 
-    // Compromised is left only by editing the Secret.
+    // Compromised is left only by editing the Secret, and what the key opens says so.
     world.keys().patch("next", &PatchParams::default(), &patch("Compromised")).await?;
     state(&world, "next", KeyState::Compromised).await?;
+    let exposed = async |name: &str| {
+        let status = world.sealed().get(name).await?.status.context("no status")?;
+        Ok::<_, anyhow::Error>(status.conditions.iter().any(|c| c.type_ == "KeyCompromised" && c.status == "True"))
+    };
+    eventually("new to say that its key is compromised", SOON, async || {
+        ensure!(exposed("new").await?);
+        Ok(())
+    })
+    .await?;
+    ensure!(!exposed("old").await?, "another key opens it");
+    let compromised = world.sealed().get("new").await?;
+    world.restart().await?;
+    let again = world.sealed().get("new").await?;
+    ensure!(again.metadata.resource_version == compromised.metadata.resource_version, "a restart writes nothing");
     eventually("the Secret to keep it", SOON, async || {
         let secret = world.key_secrets().get("bulla-key-next").await?;
         ensure!(secret.annotations()[KEY_STATE_ANNOTATION] == "Compromised");
@@ -214,7 +233,18 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     for name in ["empty", "damaged", "mismatch"] {
         world.event(&world.system, &format!("bulla-key-{name}"), "KeyMalformed").await?;
     }
-    ensure!(world.get("metrics", "/metrics").await?.1.contains("bulla_malformed_sealing_keys 3"));
+    let metrics = world.get("metrics", "/metrics").await?.1;
+    for line in [
+        "bulla_malformed_sealing_keys 3",
+        "bulla_key_state{key=\"hybrid-1\",state=\"Active\"} 1",
+        "bulla_key_preferred{key=\"hybrid-1\"} 1",
+    ] {
+        ensure!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    ensure!(
+        metrics.contains("bulla_key_renewal_due_timestamp_seconds ")
+            && !metrics.contains("bulla_key_renewal_due_timestamp_seconds 0")
+    );
     ensure!(world.recipients().await? == first);
     let sealed =
         super::world::sealed_for(stranger.recipient().clone(), &world.app, "theirs", &[("a", "hunter2-theirs")])?;

@@ -134,6 +134,12 @@ impl World {
         .await
     }
 
+    /// Ends it and starts another.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop().await?;
+        self.start().await
+    }
+
     /// Ends it with SIGTERM.
     pub async fn stop(&mut self) -> Result<()> {
         let controller = self.controller.take().context("no controller")?;
@@ -168,6 +174,19 @@ impl World {
             format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
         let (status, text) = exchange(&address, &[head.as_bytes(), body].concat())?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// POST with a challenge to the holder of `pinned`: status, proof and body.
+    pub async fn ask_proven(&self, path: &str, body: &[u8], challenge: &str) -> Result<(u16, Option<String>, String)> {
+        let address = self.address("http").await?;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nBulla-Challenge: {challenge}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let (status, head, body) = exchange_all(&address, &[head.as_bytes(), body].concat())?;
+        let proof = head.lines().find_map(|line| line.strip_prefix("bulla-proof: ")).map(str::to_owned);
+        Ok((status, proof, body))
     }
 
     pub fn sealed(&self) -> Api<SealedSecret> {
@@ -257,6 +276,7 @@ impl World {
             let ready = status.conditions.iter().find(|c| c.type_ == "Ready").context("no condition")?;
             ensure!(ready.reason == reason, "{ready:?}\n{}", self.log());
             let others: Vec<_> = status.conditions.iter().filter(|c| c.type_ != "Ready").collect();
+            let others: Vec<_> = others.into_iter().filter(|c| c.type_ != "KeyCompromised").collect();
             ensure!(others.len() <= 1 && others.iter().all(|c| c.status == "True"), "{status:?}");
             Ok(ready.clone())
         })
@@ -371,6 +391,11 @@ pub fn expected(data: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// One request on a connection of its own.
 pub fn exchange(address: &str, request: &[u8]) -> Result<(u16, String)> {
+    exchange_all(address, request).map(|(status, _, body)| (status, body))
+}
+
+/// The same, with the answer's head.
+pub fn exchange_all(address: &str, request: &[u8]) -> Result<(u16, String, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(SOON))?;
     // A server that refuses early may close before everything is written.
@@ -380,5 +405,5 @@ pub fn exchange(address: &str, request: &[u8]) -> Result<(u16, String)> {
     let text = String::from_utf8_lossy(&answer).into_owned();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer: {read:?} {text:?}") };
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    Ok((status, head.to_owned(), body.to_owned()))
 }
