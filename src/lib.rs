@@ -48,6 +48,7 @@
 //! # }
 //! ```
 
+pub mod backup;
 #[cfg(feature = "bitnami")]
 pub mod bitnami;
 pub mod diff;

@@ -11,9 +11,11 @@ pub use git::*;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod exec;
+mod keylife;
 mod policy;
 mod relocate;
 pub use exec::*;
+pub use keylife::*;
 pub use policy::*;
 pub use relocate::*;
 mod check;
@@ -500,6 +502,14 @@ pub enum KeysCommand {
     List(KeysListArgs),
     /// Create a key in the cluster.
     Create(KeysCreateArgs),
+    /// Go back to the key before: the preferred one opens and is not sealed for any more.
+    Rollback(KeysRollbackArgs),
+    /// Take a key out of use that nothing needs.
+    Retire(KeysRetireArgs),
+    /// Encrypt the cluster's keys to recovery recipients.
+    Backup(KeysBackupArgs),
+    /// Bring keys back from a backup.
+    Restore(KeysRestoreArgs),
 }
 
 /// `bulla keys list`

@@ -4,21 +4,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bulla::envelope::Envelope;
+use bulla::metadata::SEALING_KEY_TYPE;
 use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, PROVE_PATH};
 use bulla::recipient::{
     Fingerprint, ListedRecipient, NameSource, Recipient, RecipientKind, is_envelope_name, parse_recipients,
 };
 use bulla::request::{self, Problem, ResealRequest, RewrapAnswer, RewrapRequest};
-use bulla::resource::{SealedSecret, SealingKey};
+use bulla::resource::{KeyState, SealedSecret, SealingKey};
 use http_body_util::{BodyExt as _, Limited};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroize as _;
 
 use crate::cli::ClusterArgs;
 use crate::failure::{Failure, Result};
@@ -287,6 +289,47 @@ impl Cluster {
                 Err(Failure::new(format!("there is a SealingKey {name} already")).help("bulla keys list"))
             }
             Err(error) => Err(self.explain(&error, "new SealingKeys (sealingkeys.bulla.dev)")),
+        }
+    }
+
+    /// Asks for another state of a key. `force` counts in the update that changes the state only, so that it is taken out in
+    /// every other.
+    pub fn set_key_state(&self, name: &str, state: KeyState, force: Option<bool>) -> Result<SealingKey> {
+        self.patch_key(name, &serde_json::json!({ "spec": { "state": state, "force": force } }))
+    }
+
+    /// Makes a key Active, and preferred as soon as it is published.
+    pub fn activate_key(&self, name: &str) -> Result<SealingKey> {
+        let spec = serde_json::json!({ "state": KeyState::Active, "force": null, "preferAfter": "0s" });
+        self.patch_key(name, &serde_json::json!({ "spec": spec }))
+    }
+
+    fn patch_key(&self, name: &str, patch: &serde_json::Value) -> Result<SealingKey> {
+        let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.patiently(async || api.patch(name, &params, &patch).await)
+            .map_err(|error| self.explain(&error, &format!("changes of the SealingKey {name}")))
+    }
+
+    /// The Secrets that hold keys: whoever may read them has everything.
+    pub fn key_secrets(&self) -> Result<Vec<Secret>> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_type = ListParams::default().fields(&format!("type={SEALING_KEY_TYPE}"));
+        let list = self
+            .patiently(async || api.list(&of_type).await)
+            .map_err(|error| self.explain(&error, &format!("the Secrets of namespace {}", self.namespace)))?;
+        Ok(list.items)
+    }
+
+    /// Creates the Secret of a key.
+    pub fn create_key_secret(&self, secret: &Secret) -> Result<()> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        match self.patiently(async || api.create(&PostParams::default(), secret).await) {
+            Ok(mut made) => {
+                made.data.iter_mut().flat_map(|data| data.values_mut()).for_each(|value| value.0.zeroize());
+                Ok(())
+            }
+            Err(error) => Err(self.explain(&error, &format!("new Secrets in namespace {}", self.namespace))),
         }
     }
 

@@ -669,10 +669,17 @@ fn statuses(observed: &Observed, keys: &[Key], now: Timestamp, plan: &mut Plan) 
     for (name, sealing_key) in &observed.sealing_keys {
         let key = keys.iter().find(|key| key.name == *name);
         let old = sealing_key.status.clone().unwrap_or_default();
+        let chosen = |key: &Key| plan.ring.preferred().is_some_and(|preferred| *preferred.name == *key.name);
+        let waits =
+            |key: &Key| key.state == KeyState::Active && key.ripe_at().is_some_and(|at| at > now) && !chosen(key);
         let too_many = || !plan.ring.keys.iter().any(|key| *key.name == **name);
         let (ready, reason, message) = match key {
             Some(key) if key.state == KeyState::Retired => ("False", "Retired", "kept, and opens nothing".to_owned()),
             Some(_) if too_many() => ("False", "TooMany", format!("at most {MAX_KEYS} keys of a format are loaded")),
+            Some(key) if waits(key) => {
+                let at = key.ripe_at().map(rfc3339).unwrap_or_default();
+                ("True", "Ripening", format!("published, and preferred from {at} on"))
+            }
             Some(_) => ("True", "Loaded", "opens what is sealed for it".to_owned()),
             None if sealing_key.spec.format == KeyFormat::Rsa => {
                 ("False", "FormatUnsupported", "rsa keys are not supported by this version".to_owned())

@@ -32,7 +32,7 @@ const fn format_word(format: KeyFormat) -> &'static str {
     }
 }
 
-const fn state_word(state: Option<KeyState>) -> &'static str {
+pub const fn state_word(state: Option<KeyState>) -> &'static str {
     match state {
         Some(KeyState::Active) => "Active",
         Some(KeyState::Standby) => "Standby",
@@ -81,7 +81,42 @@ pub fn list(args: &KeysListArgs) -> Result<Done> {
         text.push('\n');
     }
     output::data(text.as_bytes())?;
+    for key in &keys {
+        let name = key.metadata.name.as_deref().unwrap_or_default();
+        notes(key).into_iter().for_each(|note| output::note(&format!("{name}: {note}")));
+    }
     Ok(Done::Well)
+}
+
+/// What somebody has to know of a key, besides the table.
+fn notes(key: &SealingKey) -> Vec<String> {
+    let status = key.status.clone().unwrap_or_default();
+    let mut notes = Vec::new();
+    if status.state == Some(KeyState::Compromised) {
+        notes.push("compromised: change the values that it opens, and bulla reseal PATH --fresh --live".to_owned());
+    }
+    let Some(state) = status.state else {
+        let reason = status.conditions.iter().find(|c| c.type_ == "Ready" && c.status != "True");
+        notes.extend(reason.map(|condition| plain(&condition.message)));
+        return notes;
+    };
+    if state != key.spec.state {
+        notes.push(format!("{} is asked for, {} in effect", state_word(Some(key.spec.state)), state_word(Some(state))));
+    }
+    for condition in &status.conditions {
+        let told = condition.type_ != "Ready"
+            || (condition.status != "True" && condition.reason != "Retired")
+            || condition.reason == "Ripening";
+        if told {
+            notes.push(plain(&condition.message));
+        }
+    }
+    notes
+}
+
+/// A text of the cluster, fit for a line.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 /// A key as JSON.
@@ -95,6 +130,8 @@ pub fn entry(key: &SealingKey) -> serde_json::Value {
         "publishedAt": status.published_at,
         "preferredAt": status.preferred_at,
         "neededBy": status.needed_by,
+        "asked": state_word(Some(key.spec.state)),
+        "notes": notes(key),
     })
 }
 

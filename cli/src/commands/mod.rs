@@ -13,6 +13,7 @@ mod git;
 mod init;
 mod install;
 pub mod keygen;
+mod keylife;
 mod keys;
 mod recipients;
 mod relocate;
@@ -88,6 +89,19 @@ pub fn run(cli: Cli) -> ExitCode {
             KeysCommand::Create(args) => {
                 report = args.output;
                 keys::create(&args)
+            }
+            KeysCommand::Rollback(args) => {
+                report = args.output;
+                keylife::rollback(&args)
+            }
+            KeysCommand::Retire(args) => {
+                report = args.output;
+                keylife::retire(&args)
+            }
+            KeysCommand::Backup(args) => keylife::backup(&args),
+            KeysCommand::Restore(args) => {
+                report = args.output;
+                keylife::restore(&args)
             }
         },
         Command::Install(args) => install::run(&args),
