@@ -172,7 +172,7 @@ async fn a_repository_with_a_policy_follows_its_cluster() -> Result<()> {
     // A new key comes by itself: the old one vouches for it.
     let old = world.recipients().await?.swap_remove(0);
     stdout(&admin.ask(&["keys", "create", "--prefer-after", "0s"])?)?;
-    bulla_tests::eventually("the new key to be preferred", super::world::SOON, async || {
+    eventually("the new key to be preferred", SOON, async || {
         ensure!(world.recipients().await?[0] != old);
         Ok(())
     })
