@@ -9,6 +9,7 @@ mod cluster {
     mod ownership;
     mod program;
     mod refusals;
+    mod replicas;
     mod restart;
     mod rights;
     mod templates;

@@ -96,3 +96,82 @@ async fn a_restart_with_nothing_to_do_does_nothing() -> Result<()> {
     ensure!(versions(&world).await? == before, "something was written");
     world.finish().await
 }
+
+/// What a status says is believed of this very object, these settings and this very Secret only.
+#[tokio::test]
+async fn after_a_restore_a_move_an_upgrade_or_a_changed_setting_it_ends_right() -> Result<()> {
+    use bulla::resource::{Applied, SealedSecret, TemplateMetadata};
+    use kube::ResourceExt as _;
+    use kube::api::{Patch, PatchParams, PostParams};
+    let mut world = World::new("restore").await?;
+    let data = [("a", "hunter2-restore")];
+    for name in ["upgraded", "moved", "restored", "older"] {
+        world.make(name, &data).await?;
+    }
+    let labelled = world
+        .seal_as("labelled", &data, |template| {
+            let labels = [("tier".to_owned(), "one".to_owned())].into();
+            template.metadata = Some(TemplateMetadata { labels, ..TemplateMetadata::default() });
+        })
+        .await?;
+    world.create(&labelled).await?;
+    world.ready("labelled", "Applied").await?;
+    world.stop().await?;
+
+    let say = async |name: &str, applied: Applied| -> Result<()> {
+        let patch = json!({"status": {"applied": applied}});
+        world.sealed().patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    };
+    let status = async |name: &str| -> Result<(SealedSecret, Applied)> {
+        let sealed = world.sealed().get(name).await?;
+        let applied = sealed.status.clone().and_then(|status| status.applied);
+        Ok((sealed, anyhow::Context::context(applied, "nothing applied")?))
+    };
+    // Written by another version of the controller.
+    let (_, applied) = status("upgraded").await?;
+    say("upgraded", Applied { inputs: "iother".to_owned(), ..applied }).await?;
+    // Another object with the status of the one before it, as a backup brings it into another cluster; its Secret is not there.
+    let (moved, applied) = status("moved").await?;
+    let whole = moved.status.clone();
+    world.sealed().delete("moved", &Default::default()).await?;
+    eventually("the Secret to be collected", SOON, async || {
+        ensure!(world.secrets().get_opt("moved").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await?;
+    let mut again = SealedSecret::new("moved", moved.spec.clone());
+    again.metadata.namespace = moved.metadata.namespace.clone();
+    let mut again = world.sealed().create(&PostParams::default(), &again).await?;
+    again.status = whole;
+    world.sealed().replace_status("moved", &PostParams::default(), &again).await?;
+    say("moved", applied).await?;
+    // A Secret of an older backup: another uid, other data, without an owner.
+    let secret = world.secrets().get("restored").await?;
+    world.delete_secret("restored").await?;
+    let mut old = secret.clone();
+    old.metadata = Default::default();
+    old.metadata.name = Some("restored".to_owned());
+    old.metadata.annotations = Some(secret.annotations().clone());
+    old.data = Some([("a".to_owned(), k8s_openapi::ByteString(b"old".to_vec()))].into());
+    world.secrets().create(&PostParams::default(), &old).await?;
+    // The same Secret at another version than was written.
+    world.meddle("older", json!({"data": {"a": "eA==", "b": "eA=="}})).await?;
+
+    world.args.push("--deny-template-label=tier".to_owned());
+    world.start().await?;
+    for name in ["upgraded", "moved", "restored", "older"] {
+        world.holds(name, &data).await?;
+        world.ready(name, "Applied").await?;
+        let secret = world.secrets().get(name).await?;
+        eventually("the status to name the Secret", SOON, async || {
+            let applied = world.sealed().get(name).await?.status.unwrap_or_default().applied.unwrap_or_default();
+            ensure!(applied.secret_uid == secret.uid().unwrap_or_default(), "{name}: {applied:?}");
+            ensure!(applied.inputs != "iother");
+            Ok(())
+        })
+        .await?;
+    }
+    world.ready("labelled", "Refused").await?;
+    world.finish().await
+}
