@@ -31,10 +31,10 @@ pub use check::*;
     disable_help_subcommand = true,
     arg_required_else_help = true,
     after_long_help = "Examples:
-  bulla recipients --context prod > prod.pub             whom to seal for
-  bulla seal secret.yaml -R prod.pub -w db.sealed.yaml   seal a manifest
-  bulla set db.sealed.yaml password -R prod.pub          change one value
-  bulla rotate . --timeout 30h                           a new key for the cluster and all files
+  bulla init --context prod-eu --as prod         whom this repository seals for: .bulla.yaml
+  bulla seal secret.yaml -w db.sealed.yaml       seal a manifest
+  bulla set db.sealed.yaml password              change one value
+  bulla rotate . --timeout 30h                   a new key for the cluster and all files
 
 Exit codes: 0 done; 1 failed; 2 usage; 3 a named file or object is not there; 4 cluster unavailable; 10 findings;
 130 interrupted."
@@ -203,7 +203,8 @@ pub struct KeygenArgs {
 #[command(
     args_conflicts_with_subcommands = true,
     after_long_help = "Examples:
-  bulla recipients --context prod > prod.pub      then: bulla seal … -R prod.pub
+  bulla recipients                                whom this repository seals for
+  bulla recipients --context prod > prod.pub      a cluster's, for where there is no .bulla.yaml: bulla seal … -R prod.pub
 
 Without --context, and where there is a .bulla.yaml: the recipients that it names. Else the cluster's preferred recipient,
 then its recovery recipients, as its ConfigMap bulla-recipients lists them. The right to read that one ConfigMap is all
@@ -246,11 +247,12 @@ pub struct RecipientsShowArgs {
 /// `bulla seal`
 #[derive(Args, Default)]
 #[command(after_long_help = "Examples:
-  bulla seal secret.yaml -R prod.pub -w db.sealed.yaml
-  kubectl create secret generic db --from-literal=password=x --dry-run=client -o yaml | bulla seal -n shop -R prod.pub
-  bulla seal --name db -n shop --from-file tls.crt --from-file tls.key -R prod.pub
-  bulla seal --in-place manifests/ -R prod.pub            every Secret below manifests/
-  bulla seal new.yaml --merge-into db.sealed.yaml -R prod.pub
+  bulla seal secret.yaml -w db.sealed.yaml                for whom .bulla.yaml says
+  bulla seal secret.yaml -w db.sealed.yaml -R prod.pub    for whom that file says
+  kubectl create secret generic db --from-literal=password=x --dry-run=client -o yaml | bulla seal -n shop -r prod
+  bulla seal --name db -n shop --from-file tls.crt --from-file tls.key -w tls.sealed.yaml
+  bulla seal --in-place manifests/                        every Secret below manifests/
+  bulla seal new.yaml --merge-into db.sealed.yaml
 
 Reads any number of documents, JSON, and Lists. Secrets become SealedSecrets; all other objects pass byte for byte. Labels
 and annotations go to the Secret that the controller makes, those of Argo CD, Flux and Helm to the SealedSecret. Nothing
@@ -309,10 +311,11 @@ pub struct SealArgs {
 /// `bulla set`
 #[derive(Args)]
 #[command(after_long_help = "Examples:
-  bulla set db.sealed.yaml username password -n shop -R prod.pub    asks for both, and creates the file
-  pass show shop/db | bulla set db.sealed.yaml password -R prod.pub
-  bulla set db.sealed.yaml tls.key --from-file server.key -R prod.pub
-  bulla set db.sealed.yaml password --generate password -R prod.pub
+  bulla set db.sealed.yaml username password -n shop    asks for both, and creates the file
+  pass show shop/db | bulla set db.sealed.yaml password
+  bulla set db.sealed.yaml tls.key --from-file server.key
+  bulla set db.sealed.yaml password --generate password
+  bulla set db.sealed.yaml password -R prod.pub         where there is no .bulla.yaml
 
 Needs the file and a public key, nothing else. Only the lines of the keys that are set change.")]
 pub struct SetArgs {
@@ -413,10 +416,11 @@ pub struct UnsealArgs {
 #[derive(Args)]
 #[command(after_long_help = "Examples:
   bulla reseal . --live                             through the cluster, which has the keys; nothing secret leaves it
-  bulla reseal . -i old.txt -R new.txt.pub          with an identity; the line that it opens is replaced
-  bulla reseal . --live --check                     10 when something is not on the newest key
+  bulla reseal . -i recovery.txt                    with an identity, for the keys that .bulla.yaml pins
+  bulla reseal . -i old.txt -R new.txt.pub          without a .bulla.yaml; the line that old.txt opens is replaced
+  bulla reseal . --check                            10 when something is not sealed for the pinned keys
   bulla reseal . --fresh --live                     new data keys and bodies, sealed by the cluster in their own place
-  bulla reseal db.sealed.yaml -i old.txt -R new.txt.pub --fresh    the same with an identity
+  bulla reseal db.sealed.yaml -i recovery.txt --fresh    the same with an identity
 
 Only envelopes change, and only in files that need it; all others keep their bytes. Values are not changed: resealing does
 not revoke. If the old key leaked, change the values.")]

@@ -309,9 +309,22 @@ pub struct InFile<'a> {
     pub file: &'a str,
     pub text: &'a str,
     pub places: &'a SealedPlaces,
+    /// Whether a rule of the policy says whom it is sealed for: what helps differs.
+    pub by_rule: bool,
 }
 
 impl InFile<'_> {
+    /// With whether a rule of the policy says whom it is sealed for.
+    pub const fn by_rule(mut self, by_rule: bool) -> Self {
+        self.by_rule = by_rule;
+        self
+    }
+
+    /// The options that `reseal` takes for new recipients.
+    const fn new_recipients(&self) -> &'static str {
+        if self.by_rule { "" } else { " -R NEW.pub" }
+    }
+
     fn span(&self, site: &Site) -> Span {
         let places = self.places;
         match site {
@@ -404,9 +417,12 @@ impl InFile<'_> {
                 "{place}: its old envelope is classical: the data key must be replaced, not wrapped anew"
             ))
             .in_file(self.file)
-            .help("bulla reseal --fresh -i OLD -R NEW.pub")
-            .help("or, who may read the Secret: kubectl get secret NAME -o yaml | bulla seal -R NEW.pub -w FILE --replace"),
-            RewrapError::NotCovered { name, fingerprint } => not_covered(self.file, name, &fingerprint.to_string()),
+            .help(format!("bulla reseal {} --fresh -i OLD{}", self.file, self.new_recipients()))
+            .help(format!(
+                "or, who may read the Secret: kubectl get secret NAME -o yaml | bulla seal{} -w FILE --replace",
+                self.new_recipients()
+            )),
+            RewrapError::NotCovered { name, fingerprint } => self.not_covered(name, &fingerprint.to_string()),
             RewrapError::NotOne(_) => Failure::usage(error.to_string()),
             _ => Failure::new(format!("{place}: {error}")).in_file(self.file),
         }
@@ -419,8 +435,8 @@ impl InFile<'_> {
             SetError::Seal(error) => seal(place, error).in_file(self.file),
             SetError::NotCovered { name, fingerprint } => {
                 match targets.as_slice().iter().find(|target| target.name == *name) {
-                    Some(target) => another_key(self.file, name, *fingerprint, target.recipient.fingerprint()),
-                    None => not_covered(self.file, name, &fingerprint.to_string()),
+                    Some(target) => self.another_key(name, *fingerprint, target.recipient.fingerprint()),
+                    None => self.not_covered(name, &fingerprint.to_string()),
                 }
             }
             SetError::WiderScope { .. } => {
@@ -437,26 +453,50 @@ impl InFile<'_> {
                 bulla::limits::MAX_DATA_KEYS_WRITE
             ))
             .in_file(self.file)
-            .help(format!("make one of them: bulla reseal {} --fresh -i IDENTITY -R RECIPIENT.pub", self.file)),
+            .help(format!(
+                "make one of them: bulla reseal {} --fresh -i IDENTITY{}",
+                self.file,
+                if self.by_rule { "" } else { " -R RECIPIENT.pub" }
+            )),
         }
     }
-}
 
-/// The same name, another key: one of the two is from before a rotation.
-fn another_key(file: &str, name: &str, in_file: Fingerprint, given: Fingerprint) -> Box<Failure> {
-    Failure::new(format!("{file} is sealed for another key called {name} ({in_file}) than the one given ({given})"))
+    /// The same name, another key: one of the two is from before a rotation.
+    fn another_key(&self, name: &str, in_file: Fingerprint, given: Fingerprint) -> Box<Failure> {
+        let file = self.file;
+        let (which, fetch) = match self.by_rule {
+            true => ("pinned", format!("pin is old: bulla recipients update {name}")),
+            false => ("given", "one given is old, fetch the new one: bulla recipients > prod.pub".to_owned()),
+        };
+        Failure::new(format!(
+            "{file} is sealed for another key called {name} ({in_file}) than the one {which} ({given})"
+        ))
         .in_file(file)
-        .help("if the one given is old, fetch the new one: bulla recipients > prod.pub")
-        .help("if the file is old, wrap it anew first: bulla reseal FILE --live, or -i OLD -R NEW.pub")
-}
+        .help(format!("if the {fetch}"))
+        .help(format!(
+            "if the file is old, wrap it anew first: bulla reseal {file} --live, or -i OLD{}",
+            self.new_recipients()
+        ))
+    }
 
-fn not_covered(file: &str, name: &str, fingerprint: &str) -> Box<Failure> {
-    Failure::new(format!(
-        "{file} is sealed for {} too, who is not among the recipients given and would lose the value",
-        named(name, fingerprint)
-    ))
-    .in_file(file)
-    .help("name that recipient as well (-R), or first: bulla reseal FILE --live, or -i OLD -R NEW.pub")
+    fn not_covered(&self, name: &str, fingerprint: &str) -> Box<Failure> {
+        let file = self.file;
+        let failure = |whose: &str| {
+            Failure::new(format!(
+                "{file} is sealed for {} too, who is not among the recipients {whose} and would lose the value",
+                named(name, fingerprint)
+            ))
+            .in_file(file)
+        };
+        match self.by_rule {
+            true => failure("of its rule")
+                .help("let the rule of .bulla.yaml name that recipient; or, for this once, name all with -r or -R")
+                .help("to take a reader away for good: enter the values in a new file"),
+            false => failure("given").help(format!(
+                "name that recipient as well (-r or -R), or first: bulla reseal {file} --live, or -i OLD -R NEW.pub"
+            )),
+        }
+    }
 }
 
 fn no_identity(file: &str, place: &str, held: &[(String, Vec<String>)], lines: Vec<String>) -> Box<Failure> {

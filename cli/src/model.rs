@@ -47,7 +47,7 @@ impl Sealed {
     }
 
     pub fn in_file<'a>(&'a self, file: &'a str, stream: &'a Stream) -> InFile<'a> {
-        InFile { file, text: stream.text(), places: &self.view.places }
+        InFile { file, text: stream.text(), places: &self.view.places, by_rule: false }
     }
 }
 

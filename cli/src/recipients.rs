@@ -162,6 +162,8 @@ pub struct Choice {
     pub policy: Option<Arc<Policy>>,
     /// Which of its rules matches the file.
     rule: Option<usize>,
+    /// Whether that rule said whom, rather than the command line.
+    pub by_rule: bool,
 }
 
 impl<'a> Chooser<'a> {
@@ -194,7 +196,7 @@ impl<'a> Chooser<'a> {
             _ => None,
         };
         let policy = found.policy;
-        let with = |targets| Choice { targets, policy: policy.clone(), rule };
+        let with = |targets, by_rule| Choice { targets, policy: policy.clone(), rule, by_rule };
         if let Some(mut given) = given(self.args, policy.as_deref())? {
             if let Some(policy) = policy.as_deref() {
                 for pinned in policy.always().filter(|_| !self.args.no_always) {
@@ -203,7 +205,7 @@ impl<'a> Chooser<'a> {
                 }
                 policy.permit(&given)?;
             }
-            return Ok(with(targets(given, self.args.allow_mixed)?));
+            return Ok(with(targets(given, self.args.allow_mixed)?, false));
         }
         if let Some(policy) = &policy {
             let Some((index, rule)) = rule.and_then(|index| Some((index, policy.rules.get(index)?))) else {
@@ -217,18 +219,18 @@ impl<'a> Chooser<'a> {
             };
             let key = (policy.root.clone(), index);
             if let Some(targets) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-                return Ok(with(targets.clone()));
+                return Ok(with(targets.clone(), true));
             }
             let targets = policy.targets(rule, !self.args.no_always)?;
             self.rules.lock().unwrap_or_else(PoisonError::into_inner).insert(key, targets.clone());
-            return Ok(with(targets));
+            return Ok(with(targets, true));
         }
         if !output::on_terminal() {
             return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))
                 .help(format!("{command} -R prod.pub     (bulla recipients --context NAME > prod.pub)")));
         }
         if let Some(targets) = self.cluster.get() {
-            return Ok(with(targets.clone()));
+            return Ok(with(targets.clone(), false));
         }
         let cluster = cluster::published(self.at)?;
         output::note(&format!(
@@ -237,7 +239,7 @@ impl<'a> Chooser<'a> {
             cluster.listed.iter().map(|l| l.recipient.fingerprint().to_string()).collect::<Vec<_>>().join(", ")
         ));
         let targets = targets(cluster.targets(), self.args.allow_mixed)?;
-        Ok(with(self.cluster.get_or_init(|| targets).clone()))
+        Ok(with(self.cluster.get_or_init(|| targets).clone(), false))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{ClusterArgs, RecipientArgs};
 #[derive(Args)]
 #[command(after_long_help = "Example:
   git mv apps/shop apps/live        and change the namespace in the file; then
-  bulla move apps/live/db.sealed.yaml --from shop/db -i recovery.txt -R prod.pub
+  bulla move apps/live/db.sealed.yaml --from shop/db -i recovery.txt
 
 Items that were sealed for shop/db are opened and sealed anew for the place that the file says now, under a new data key. All
 who can open them today must be among the recipients. Items that belong where they are keep their bytes. A cluster never does

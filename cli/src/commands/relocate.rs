@@ -37,7 +37,7 @@ pub fn run(args: &MoveArgs) -> Result<Done> {
     choice.in_namespace(&sealed.called(), sealed.object.metadata.namespace.as_deref())?;
     let targets = choice.targets.clone();
     let held = identities::resolve(&args.identities, false)?;
-    let in_file = sealed.in_file(&file, &stream);
+    let in_file = sealed.in_file(&file, &stream).by_rule(choice.by_rule);
     let own = sealed.object.spec.scope.unwrap_or_default();
     if let Some(asked) = choice.scope(None)?.filter(|asked| own > *asked) {
         return Err(in_file.set(&sealed.called(), &targets, &SetError::WiderScope { file: own, asked }));

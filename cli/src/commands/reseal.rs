@@ -78,7 +78,10 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     if args.identities.is_empty() && !args.check && !args.dry_run {
         return Err(Failure::usage("how are the old envelopes opened?")
             .help("by the cluster: bulla reseal PATH --live")
-            .help("by an identity: bulla reseal PATH -i OLD -R NEW.pub"));
+            .help(match policy {
+                Some(_) => "by an identity: bulla reseal PATH -i OLD",
+                None => "by an identity: bulla reseal PATH -i OLD -R NEW.pub",
+            }));
     }
     let held = if args.identities.is_empty() { Held::none() } else { identities::resolve(&args.identities, false)? };
     let targets = match &policy {
@@ -393,7 +396,10 @@ impl Job<'_> {
             ))
             .in_file(file)
             .help(format!("if it is meant: --add-recipient {name}")),
-            error => sealed.in_file(file, stream).rewrap(&sealed.called(), self.held(), error),
+            error => {
+                let in_file = sealed.in_file(file, stream).by_rule(self.rules.is_some());
+                in_file.rewrap(&sealed.called(), self.held(), error)
+            }
         }
     }
 
@@ -526,7 +532,7 @@ impl Job<'_> {
         let mut written = Written { file: file.clone(), envelopes: 0, replaced: BTreeSet::new(), warnings: Vec::new() };
         for (one, needs) in &sealed {
             let place = one.called();
-            let in_file = one.in_file(&file, &stream);
+            let in_file = one.in_file(&file, &stream).by_rule(self.rules.is_some());
             let mut object = one.object.clone();
             if let (true, By::Cluster(cluster)) = (self.fresh, &self.by) {
                 object = self.afresh(cluster, &in_file, &one.object, targets.as_ref())?;
@@ -548,7 +554,7 @@ impl Job<'_> {
                         By::Identities(held) => need
                             .fulfil(&held.all(), |_| false)
                             .map_err(|error| in_file.rewrap(&place, &held.files, &error))?,
-                        By::Cluster(cluster) => answered(&file, &place, cluster, need, answers)?,
+                        By::Cluster(cluster) => answered(&in_file, &place, cluster, need, answers)?,
                     };
                     let replaced = replaced(need, &change);
                     if targets.is_none() {
@@ -586,7 +592,7 @@ fn replaced(need: &Need, change: &LineChange) -> Option<String> {
 
 /// The change that the cluster's answers make of a need.
 fn answered(
-    file: &str,
+    in_file: &InFile<'_>,
     place: &str,
     cluster: &Cluster,
     need: &Need,
@@ -607,7 +613,7 @@ fn answered(
     } else {
         format!("{} can't open {what}", cluster.context)
     })
-    .in_file(file);
+    .in_file(in_file.file);
     failure.details = refusals;
     Err(if must_reseal {
         failure.help("bulla reseal PATH --fresh --live, and change the value: the history has what the old key opens")

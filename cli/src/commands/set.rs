@@ -15,7 +15,7 @@ use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::model::{Sealed, called, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
-use crate::recipients::Chooser;
+use crate::recipients::{Choice, Chooser};
 use crate::{input, output};
 
 pub fn run(args: &SetArgs) -> Result<Done> {
@@ -54,7 +54,10 @@ pub fn run(args: &SetArgs) -> Result<Done> {
             let nothing = SecretValue::default();
             let values: Vec<_> = keys.iter().map(|key| (key.as_str(), &nothing)).collect();
             bulla::seal::set_all(&mut trial, &values, targets, asked)
-                .map_err(|error| sealed.in_file(&file, stream).set(&sealed.called(), targets, &error))?;
+                .map_err(|error| {
+                    let in_file = sealed.in_file(&file, stream).by_rule(choice.by_rule);
+                    in_file.set(&sealed.called(), targets, &error)
+                })?;
         }
         Target::New(secret) => {
             choice.in_namespace("the Secret", secret.namespace.as_deref())?;
@@ -64,7 +67,7 @@ pub fn run(args: &SetArgs) -> Result<Done> {
     let values = source.read(args, &path, &keys)?;
     match target {
         Target::New(secret) => create(asked.unwrap_or_default(), &path, &file, secret, values, targets),
-        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, targets, asked),
+        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, &choice, asked),
     }
 }
 
@@ -244,15 +247,16 @@ fn change(
     mut stream: Stream,
     mut sealed: Sealed,
     values: BTreeMap<String, Value>,
-    targets: &Targets,
+    choice: &Choice,
     asked: Option<Scope>,
 ) -> Result<Done> {
+    let targets = &choice.targets;
     let place = sealed.called();
     let mut edits = Vec::new();
     let mut told = Vec::new();
     let all: Vec<_> = values.iter().map(|(key, Value { value, .. })| (key.as_str(), value)).collect();
     bulla::seal::set_all(&mut sealed.object, &all, targets, asked)
-        .map_err(|error| sealed.in_file(file, &stream).set(&place, targets, &error))?;
+        .map_err(|error| sealed.in_file(file, &stream).by_rule(choice.by_rule).set(&place, targets, &error))?;
     for (key, Value { value, dropped }) in &values {
         if let Some(item) = sealed.object.spec.items.get(key) {
             edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));

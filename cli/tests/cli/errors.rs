@@ -123,7 +123,7 @@ fn a_classical_envelope_is_not_wrapped_for_a_hybrid_key() {
     assert!(
         run.err.starts_with(
             "error: shop/db: its old envelope is classical: the data key must be replaced, not wrapped anew\n  --> \
-             s.yaml\nhelp: bulla reseal --fresh -i OLD -R NEW.pub\n"
+             s.yaml\nhelp: bulla reseal s.yaml --fresh -i OLD -R NEW.pub\n"
         ),
         "{}",
         run.err

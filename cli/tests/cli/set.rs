@@ -119,8 +119,8 @@ fn who_reads_the_file_must_be_among_the_recipients() {
         1,
         &format!(
             "error: db.sealed.yaml is sealed for key {fingerprint} too, who is not among the recipients given and would \
-             lose the value\n  --> db.sealed.yaml\nhelp: name that recipient as well (-R), or first: bulla reseal FILE \
-             --live, or -i OLD -R NEW.pub\n"
+             lose the value\n  --> db.sealed.yaml\nhelp: name that recipient as well (-r or -R), or first: bulla reseal \
+             db.sealed.yaml --live, or -i OLD -R NEW.pub\n"
         ),
     );
     assert_eq!(before, sandbox.bytes("db.sealed.yaml"));
