@@ -22,3 +22,4 @@ mod set;
 mod tampering;
 mod terminal;
 mod unseal;
+mod workflows;
