@@ -31,9 +31,7 @@ pub fn run(args: &SealArgs) -> Result<Done> {
     }
     let path = args.file.as_deref().or(args.file_flag.as_deref()).unwrap_or(Path::new("-"));
     if !made && files::is_stdin(path) && args.file.is_none() && args.file_flag.is_none() && output::on_terminal() {
-        return Err(
-            Failure::usage("no FILE is named, and standard input is a terminal").help("bulla seal FILE")
-        );
+        return Err(Failure::usage("no FILE is named, and standard input is a terminal").help("bulla seal FILE"));
     }
     let what = match (&args.write, &args.merge_into) {
         (Some(file), _) | (_, Some(file)) => shown(file),
@@ -312,11 +310,10 @@ impl<'a> Run<'a> {
             self.choice.in_namespace(&place, found.object.metadata.namespace.as_deref())?;
             let sealed = changed.entry(found.index).or_insert(found);
             let all: Vec<_> = secret.data.iter().map(|(key, value)| (key.as_str(), value)).collect();
-            bulla::seal::set_all(&mut sealed.object, &all, self.targets, asked)
-                .map_err(|error| {
-                    let in_file = sealed.in_file(&file, &stream).by_rule(self.choice.by_rule);
-                    in_file.set(&place, self.targets, &error)
-                })?;
+            bulla::seal::set_all(&mut sealed.object, &all, self.targets, asked).map_err(|error| {
+                let in_file = sealed.in_file(&file, &stream).by_rule(self.choice.by_rule);
+                in_file.set(&place, self.targets, &error)
+            })?;
             for key in secret.data.keys() {
                 if let Some(item) = sealed.object.spec.items.get(key) {
                     edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));

@@ -53,11 +53,10 @@ pub fn run(args: &SetArgs) -> Result<Done> {
             let mut trial = sealed.object.clone();
             let nothing = SecretValue::default();
             let values: Vec<_> = keys.iter().map(|key| (key.as_str(), &nothing)).collect();
-            bulla::seal::set_all(&mut trial, &values, targets, asked)
-                .map_err(|error| {
-                    let in_file = sealed.in_file(&file, stream).by_rule(choice.by_rule);
-                    in_file.set(&sealed.called(), targets, &error)
-                })?;
+            bulla::seal::set_all(&mut trial, &values, targets, asked).map_err(|error| {
+                let in_file = sealed.in_file(&file, stream).by_rule(choice.by_rule);
+                in_file.set(&sealed.called(), targets, &error)
+            })?;
         }
         Target::New(secret) => {
             choice.in_namespace("the Secret", secret.namespace.as_deref())?;

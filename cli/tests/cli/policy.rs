@@ -470,3 +470,56 @@ fn the_documented_example_and_the_published_schema_are_what_is_read() {
         assert_eq!(told, fields, "{pointer}");
     }
 }
+
+#[test]
+fn who_reads_a_file_besides_its_rule_is_told_with_the_remedy() {
+    let sandbox = repository();
+    let file = "apps/shop/prod/db.sealed.yaml";
+    set(&sandbox, file, &["-n", "shop", "-r", "prod", "-r", "alice"]).well();
+    let before = sandbox.bytes(file);
+    let run = set(&sandbox, file, &[]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("who is not among the recipients of its rule and would lose the value\n"), "{}", run.err);
+    assert!(
+        run.err.contains("help: let the rule of .bulla.yaml name that recipient; or, for this once,"),
+        "{}",
+        run.err
+    );
+    assert!(!run.err.contains(".pub"), "{}", run.err);
+    assert_eq!(sandbox.bytes(file), before);
+    // The remedy works.
+    set(&sandbox, file, &["-r", "prod", "-r", "alice"]).well();
+    // Taking a value out needs no policy and warns of nothing.
+    std::fs::remove_file(sandbox.path(".bulla.yaml")).expect("removes");
+    let run = sandbox.run(&["unset", file, "password"]).well();
+    assert!(!run.err.contains("warning"), "{}", run.err);
+}
+
+#[test]
+fn who_opens_old_lines_is_asked_without_recipients_that_the_rules_know() {
+    let sandbox = repository();
+    set(&sandbox, "apps/shop/prod/db.sealed.yaml", &["-n", "shop"]).well();
+    let run = sandbox.run(&["reseal", "apps"]);
+    assert!(run.code == 2 && run.err.ends_with("bulla reseal PATH -i OLD\n"), "{}", run.err);
+}
+
+#[test]
+fn a_policy_of_another_user_is_not_used() {
+    use std::os::unix::fs::chown;
+    let sandbox = repository();
+    if chown(sandbox.path(".bulla.yaml"), Some(65534), None).is_err() {
+        // Only root can give a file away.
+        return;
+    }
+    let file = "apps/shop/prod/db.sealed.yaml";
+    let run = set(&sandbox, file, &["-n", "shop"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.starts_with("error: .bulla.yaml belongs to another user (65534), who could have"), "{}", run.err);
+    assert!(!sandbox.path(file).exists());
+    set(&sandbox, file, &["-n", "shop", "--policy", ".bulla.yaml"]).well();
+    // The same for a key.
+    chown(sandbox.path(".bulla.yaml"), Some(0), None).expect("root");
+    chown(sandbox.path(".bulla/prod.pub"), Some(65534), None).expect("root");
+    let run = set(&sandbox, file, &[]);
+    assert!(run.code == 1 && run.err.contains(".bulla/prod.pub belongs to another user (65534)"), "{}", run.err);
+}
