@@ -4,6 +4,7 @@
 mod check;
 mod cluster;
 mod corpus;
+mod docs;
 mod errors;
 mod exec;
 mod files;
@@ -23,3 +24,10 @@ mod tampering;
 mod terminal;
 mod unseal;
 mod workflows;
+
+/// The types of the command line, for reading examples with.
+#[path = "../../src"]
+#[allow(dead_code, missing_docs)]
+mod src {
+    pub mod cli;
+}
