@@ -796,3 +796,32 @@ fn a_key_that_nobody_vouches_for_is_accepted_only_whole() {
         run.err
     );
 }
+
+#[test]
+fn a_weaker_key_and_a_cluster_of_another_name_are_accepted_by_a_person_only() {
+    for renamed in [false, true] {
+        let server = Server::start();
+        let sandbox = Sandbox::new();
+        server.known_to(&sandbox);
+        std::fs::create_dir_all(sandbox.path(".git")).expect("a folder");
+        sandbox.run(&["init", "--context", "prod", "--as", "prod"]).well();
+        let doubt = if renamed {
+            next_key(&server);
+            sandbox.write(".bulla.yaml", sandbox.read(".bulla.yaml").replace("cluster: prod", "cluster: other"));
+            "it calls itself prod"
+        } else {
+            let classical = Identity::generate(RecipientKind::Classical).expect("randomness");
+            let mut state = server.state();
+            state.keys.push(("second".into(), classical));
+            state.preferred = 1;
+            "the pinned key is hybrid, and the new one classical"
+        };
+        let pin = sandbox.read(".bulla/prod.pub");
+        let run = sandbox.run(&["recipients", "update"]);
+        assert!(run.code == 1 && run.err.contains(doubt), "{}", run.err);
+        assert_eq!(sandbox.read(".bulla/prod.pub"), pin);
+        let full = server.state().keys[1].1.recipient().full_fingerprint();
+        let run = sandbox.run(&["recipients", "update", "prod", "--accept", &full]).well();
+        assert!(run.err.contains("): accepted\n"), "{}", run.err);
+    }
+}

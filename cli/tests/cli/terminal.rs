@@ -19,6 +19,10 @@ fn terminal() -> (std::fs::File, std::fs::File) {
 }
 
 fn typed(sandbox: &Sandbox, args: &[&str], keys: &[&str]) -> (i32, String) {
+    answered(sandbox, args, "(hidden): ", keys)
+}
+
+fn answered(sandbox: &Sandbox, args: &[&str], prompt: &str, keys: &[&str]) -> (i32, String) {
     let (mut ours, theirs) = terminal();
     let mut child = sandbox
         .bulla(args)
@@ -38,7 +42,7 @@ fn typed(sandbox: &Sandbox, args: &[&str], keys: &[&str]) -> (i32, String) {
             break;
         }
         seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        if seen.matches("(hidden): ").count() > prompts {
+        if seen.matches(prompt).count() > prompts {
             prompts += 1;
             std::thread::sleep(Duration::from_millis(50));
             ours.write_all(keys.next().expect("more to type").as_bytes()).expect("types");
@@ -72,4 +76,23 @@ fn an_interrupt_writes_nothing() {
     let (code, seen) = typed(&sandbox, &args, &["hun\u{3}"]);
     assert_eq!((code, seen.as_str()), (130, "password (hidden): \nerror: interrupted; nothing was written\n"));
     assert_eq!(sandbox.names(), ["key.txt", "key.txt.pub"]);
+}
+
+#[test]
+fn a_new_reader_is_asked_for() {
+    let sandbox = crate::policy::repository();
+    let file = "apps/shop/prod/db.sealed.yaml";
+    sandbox.with_input(&["set", file, "password", "-n", "shop"], "hunter2").well();
+    let policy = sandbox.read(".bulla.yaml").replace("recipients: [prod]", "recipients: [prod, alice]");
+    sandbox.write(".bulla.yaml", policy);
+    let before = sandbox.bytes(file);
+    let args = ["reseal", "apps", "-i", "recovery.txt", "--add-recipient", "alice"];
+    for no in ["n\r", "\r"] {
+        let (code, seen) = answered(&sandbox, &args, "[y/N] ", &[no]);
+        assert!(code == 1 && seen.starts_with("adding alice r") && seen.contains("nothing was written"), "{seen}");
+        assert_eq!(sandbox.bytes(file), before);
+    }
+    let (code, seen) = answered(&sandbox, &args, "[y/N] ", &["y\r"]);
+    assert_eq!(code, 0, "{seen}");
+    sandbox.run(&["unseal", file, "-i", "alice.txt"]).well();
 }
