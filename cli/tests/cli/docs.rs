@@ -1,5 +1,5 @@
 //! The documentation's and the help's examples: every command line of ours parses, and blocks that are marked
-//! `<!-- test: files -->` run, in a folder with a Secret and nothing else.
+//! run: `<!-- test: files -->` in a folder with a Secret and nothing else, `<!-- test: repo -->` in a repository with a policy.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ fn parse(place: &str, line: &str) -> usize {
 
 struct Block {
     place: String,
-    marked: bool,
+    fixture: Option<String>,
     lines: Vec<String>,
 }
 
@@ -70,7 +70,9 @@ fn blocks(path: &Path) -> Vec<Block> {
             (None, "```sh" | "```console") => {
                 kind = Some(line == "```console");
                 let place = format!("{}:{}", path.display(), number + 1);
-                blocks.push(Block { place, marked: before == "<!-- test: files -->", lines: Vec::new() });
+                let fixture = before.strip_prefix("<!-- test: ").and_then(|rest| rest.strip_suffix(" -->"));
+                let fixture = fixture.map(str::to_owned);
+                blocks.push(Block { place, fixture, lines: Vec::new() });
             }
             (Some(_), "```") => kind = None,
             (Some(console), line) => {
@@ -106,8 +108,17 @@ fn command_lines_of_the_documentation_parse() {
 #[test]
 fn marked_blocks_of_the_documentation_run() {
     let mut ran = 0;
-    for block in pages().iter().flat_map(|page| blocks(page)).filter(|block| block.marked) {
-        let sandbox = Sandbox::empty();
+    for block in pages().iter().flat_map(|page| blocks(page)) {
+        let sandbox = match block.fixture.as_deref() {
+            None => continue,
+            Some("files") => Sandbox::empty(),
+            Some("repo") => {
+                let sandbox = crate::workflows::clone();
+                sandbox.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+                sandbox
+            }
+            Some(other) => panic!("{}: there is no fixture {other}", block.place),
+        };
         sandbox.write("secret.yaml", DB);
         let mut command = sandbox.command("sh");
         let path = std::env::var("PATH").expect("a path");
@@ -117,7 +128,7 @@ fn marked_blocks_of_the_documentation_run() {
         assert_eq!(run.code, 0, "{}: {}", block.place, run.err);
         ran += 1;
     }
-    assert!(ran >= 2, "{ran}");
+    assert!(ran >= 4, "{ran}");
 }
 
 fn examples(name: &str, command: &clap::Command) -> usize {

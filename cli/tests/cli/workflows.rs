@@ -17,7 +17,7 @@ rules:
 const FILE: &str = "apps/shop/prod/db.sealed.yaml";
 
 /// A clone of a repository that has a policy, without a kubeconfig.
-fn clone() -> Sandbox {
+pub fn clone() -> Sandbox {
     let sandbox = Sandbox::empty();
     for folder in [".bulla", "apps/shop/prod", "apps/shop/dev"] {
         std::fs::create_dir_all(sandbox.path(folder)).expect("a folder");
