@@ -82,6 +82,20 @@ pub struct Cx<'a> {
     pub report: &'a RefCell<Report>,
 }
 
+/// Ranges in order, those that touch as one.
+pub fn joined(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut sorted: Vec<Range<usize>> = ranges.to_vec();
+    sorted.sort_by_key(|range| range.start);
+    let mut found: Vec<Range<usize>> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match found.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => found.push(range),
+        }
+    }
+    found
+}
+
 /// The byte at which a line (from 0) begins.
 fn line_start(text: &str, line: usize) -> usize {
     if line == 0 {
@@ -235,4 +249,16 @@ pub fn clean(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        assert_eq!(joined(&[5..9, 0..2, 1..3, 9..12, 20..21, 6..7]), [0..3, 5..12, 20..21]);
+        let many: Vec<Range<usize>> = (0..100_000).rev().map(|at| at..at + 1).collect();
+        assert_eq!(joined(&many).len(), 1);
+    }
 }

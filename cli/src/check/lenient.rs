@@ -77,8 +77,19 @@ pub fn fragments(text: &str) -> Vec<Fragment<'_>> {
     let mut found = Vec::new();
     let mut offset = 0;
     let mut open: Option<(usize, String)> = None;
+    let mut seen = 0;
     for line in text.split_inclusive('\n') {
         let bare = line.trim_end();
+        if open.is_none() && offset >= seen && bare.trim_start().starts_with("apiVersion:") {
+            let rest = &text[offset..];
+            let len = block_end(rest, bare.len() - bare.trim_start().len());
+            found.push(Fragment { start: offset, text: &rest[..len] });
+            seen = offset + len;
+        }
+        if offset < seen {
+            offset += line.len();
+            continue;
+        }
         let trimmed = bare.trim_start().trim_start_matches(['>', '*']).trim_start();
         match &open {
             None => {
@@ -151,6 +162,41 @@ pub fn documents(text: &str) -> Vec<Fragment<'_>> {
         found.push(Fragment { start, text: &text[start..] });
     }
     found
+}
+
+/// The lines of a text in which each is an object of JSON; none when one is not.
+pub fn json_lines(text: &str) -> Vec<Fragment<'_>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        match line.trim() {
+            "" => {}
+            bare if bare.starts_with('{') && bare.ends_with('}') => found.push(Fragment { start, text: line }),
+            _ => return Vec::new(),
+        }
+        start += line.len();
+    }
+    found
+}
+
+/// A block that begins with `apiVersion:` (a literal block of reStructuredText, an indented one of Markdown, a mail's text):
+/// how many bytes it has, `base` being how far its first line is indented.
+fn block_end(text: &str, base: usize) -> usize {
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        let indent = bare.len() - bare.trim_start().len();
+        let word = bare.trim_start();
+        let goes_on = word.is_empty()
+            || indent > base
+            || (indent == base
+                && (word.starts_with(['#', '-']) || word.split(' ').next().is_some_and(|w| w.ends_with(':'))));
+        if !goes_on {
+            break;
+        }
+        end += line.len();
+    }
+    end
 }
 
 #[cfg(test)]

@@ -225,6 +225,8 @@ const LAST: &[&str] = &[
     "creds",
     "pass",
     "psk",
+    "hmac",
+    "signing",
     "salt",
     "pin",
     "secret",
@@ -360,12 +362,27 @@ pub fn says(name: &str) -> Says {
             && before.last().is_some_and(|word| {
                 SECRET.contains(word)
                     || LAST.contains(word)
-                    || matches!(*word, "auth" | "key" | "config" | "ca" | "cert" | "certificate" | "db" | "database")
+                    || matches!(
+                        *word,
+                        "auth"
+                            | "key"
+                            | "config"
+                            | "env"
+                            | "envs"
+                            | "vars"
+                            | "ca"
+                            | "cert"
+                            | "certificate"
+                            | "db"
+                            | "database"
+                    )
             })
         {
             return Says::Perhaps;
         }
-        return if before.is_empty() || matches!(*last, "pin" | "salt" | "secrets" | "tokens" | "pass" | "credentials") {
+        return if before.is_empty()
+            || matches!(*last, "pin" | "salt" | "hmac" | "signing" | "secrets" | "tokens" | "pass" | "credentials")
+        {
             Says::Perhaps
         } else {
             Says::Secret

@@ -95,7 +95,9 @@ const EVERYWHERE: &[&str] = &[
     "\"kind\": \"Secret\"",
     "\"kind\":\"Secret\"",
     "kind: \"Secret\"",
+    "--from-literal",
 ];
+const FROM_LITERAL: usize = 9;
 const AFTER_FRAGMENT: usize = 5;
 
 /// Parts of telling names, in the cases in which names are written. The first letter is left out where it may be of either case.
@@ -158,6 +160,8 @@ const MANIFESTS: &[&str] = &[
     "_PW",
     "Pw",
     "pin:",
+    "hmac",
+    "HMAC",
     "PIN",
     // A login in a URL.
     "://",
@@ -255,20 +259,25 @@ impl Words {
     /// What may stand anywhere.
     fn words_of(&self, cx: &Cx<'_>, text: &str) {
         let mut fragments = false;
+        let covered = super::cx::joined(&cx.report.borrow().covered);
         for found in self.everywhere.find_iter(text.as_bytes()) {
             let (start, end) = (found.start(), found.end());
-            if cx.report.borrow().covered.iter().any(|range| range.contains(&start)) {
+            if covered[..covered.partition_point(|range| range.start <= start)]
+                .last()
+                .is_some_and(|range| range.contains(&start))
+            {
                 continue;
             }
             let which = found.pattern().as_usize();
             let place = || span_of(text, start..end);
             match which {
                 0 | 1 => {
-                    let begin = text[..end].rfind("-----BEGIN").unwrap_or(start);
+                    let begin = rules::bul007::begin(text, end).unwrap_or(start);
                     rules::bul007::at(cx, text, end, || span_of(text, begin..end));
                 }
                 2 => rules::bul011::at(cx, text, start, place),
                 3 => rules::bul010::at(cx, text, start, place),
+                FROM_LITERAL => rules::bul004::from_literal(cx, text, end, place),
                 AFTER_FRAGMENT.. => fragments = true,
                 _ => {}
             }
@@ -331,7 +340,10 @@ pub fn manifest(cx: &Cx<'_>, text: &str) {
         }
         Err(error) if !cx.templated => {
             // One bad document hides no other.
-            let parts = lenient::documents(text);
+            let mut parts = lenient::documents(text);
+            if parts.len() < 2 {
+                parts = lenient::json_lines(text);
+            }
             if parts.len() < 2 {
                 partly(cx, text, &error);
                 return;
@@ -460,6 +472,10 @@ struct Path<'p> {
 }
 
 fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
+    // What an alias repeats among values was looked at where it stands.
+    if path.values && node.alias.is_some() {
+        return;
+    }
     match &node.kind {
         NodeKind::Scalar { .. } => rules::bul002::scalar(cx, node, path.key.unwrap_or_default()),
         NodeKind::Sequence { items, .. } => {
@@ -513,22 +529,25 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 if matches!(key, "sops" | "encryptedData" | "status" | "managedFields") {
                     continue;
                 }
-                let values = path.values && !environment;
+                let values = (path.values || holds_values(key, &entry.value)) && !environment;
                 visit(cx, &entry.value, &Path { key: Some(key), values, level: path.level + 1, ..path });
             }
         }
     }
 }
 
+/// Whether Helm values stand under a key: in helmfiles, Fleet, Skaffold, kustomizations, Flux, Argo CD. A selector's `values` are texts.
+fn holds_values(key: &str, node: &Node) -> bool {
+    matches!(key, "values" | "valuesInline" | "valuesObject" | "setValues" | "setValueTemplates")
+        && (node.entries().is_some()
+            || node.items().is_some_and(|items| items.iter().any(|item| item.entries().is_some())))
+}
+
 /// Values within objects of Flux and Argo CD.
 fn helm(cx: &Cx<'_>, node: &Node, object: &Named) {
     let Some(spec) = node.get("spec") else { return };
-    let values = |node: &Node| visit(cx, node, &Path { key: None, object: Some(object), values: true, level: 2 });
     match object.kind.as_str() {
         "HelmRelease" | "HelmChart" | "HelmChartConfig" | "HelmApp" => {
-            if let Some(node) = spec.get("values") {
-                values(node);
-            }
             if let Some(node) = spec.get("valuesContent") {
                 text_values(cx, node, object);
             }
@@ -538,9 +557,6 @@ fn helm(cx: &Cx<'_>, node: &Node, object: &Named) {
             let spec = spec.get("template").and_then(|template| template.get("spec")).unwrap_or(spec);
             let sources = spec.get("sources").and_then(Node::items).unwrap_or_default();
             for helm in spec.get("source").into_iter().chain(sources).filter_map(|source| source.get("helm")) {
-                if let Some(node) = helm.get("valuesObject") {
-                    values(node);
-                }
                 if let Some(node) = helm.get("values") {
                     text_values(cx, node, object);
                 }
@@ -555,7 +571,7 @@ fn helm(cx: &Cx<'_>, node: &Node, object: &Named) {
 
 /// Values that stand as text in an object.
 fn text_values(cx: &Cx<'_>, node: &Node, object: &Named) {
-    let Some(text) = node.scalar() else { return values_node(cx, node, object) };
+    let Some(text) = node.scalar() else { return };
     let inner = cx.inner(node, text, None);
     let bare = zeroize::Zeroizing::new(lenient::without_templates(text));
     let Ok(stream) = Stream::read_any(&bare) else { return };

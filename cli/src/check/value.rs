@@ -266,7 +266,11 @@ pub fn assess(text: &str) -> Verdict {
         return Verdict::Public;
     }
     let lower: String = text.chars().take(64).collect::<String>().to_lowercase();
-    if REFERENCES.iter().any(|mark| lower.starts_with(mark)) || is_wholly_reference(text) {
+    if REFERENCES.iter().any(|mark| lower.starts_with(mark))
+        || is_wholly_reference(text)
+        || is_key_reference(text)
+        || is_login_reference(text)
+    {
         return Verdict::Reference;
     }
     if is_placeholder(text) {
@@ -317,6 +321,8 @@ fn is_wholly_reference(text: &str) -> bool {
                     })
             }
             '{' if rest.starts_with("{{") => rest.find("}}").map(|at| at + 2),
+            '{' if rest.starts_with("{%") => rest.find("%}").map(|at| at + 2),
+            '<' if rest.starts_with("<%") => rest.find("%>").map(|at| at + 2),
             '<' if rest.starts_with("<path:") || rest.starts_with("<<") => {
                 rest.find('>').map(|at| at + 1 + usize::from(rest[at + 1..].starts_with('>')))
             }
@@ -342,6 +348,24 @@ fn is_wholly_reference(text: &str) -> bool {
         }
     }
     found && literal == 0
+}
+
+/// `$email-password`, `$argocd:webhook.github`: how Argo CD names a key of its Secret.
+fn is_key_reference(text: &str) -> bool {
+    text.strip_prefix('$').is_some_and(|name| {
+        name.contains(['-', ':'])
+            && name.split(['-', ':', '.']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+    })
+}
+
+/// A URL of which the password is a reference: the rest of it is an address.
+fn is_login_reference(text: &str) -> bool {
+    !text.contains('\n')
+        && text
+            .split_once("://")
+            .and_then(|(_, rest)| rest.rsplit_once('@'))
+            .and_then(|(login, _)| login.split_once(':'))
+            .is_some_and(|(_, password)| is_wholly_reference(password))
 }
 
 fn closing(text: &str, open: char, close: char) -> Option<usize> {
@@ -503,6 +527,11 @@ mod tests {
             ("p$ssw0rd", Verdict::Value),
             ("Correct-Horse-7", Verdict::Value),
             ("pre${X}fix9", Verdict::Value),
+            ("$email-password", Verdict::Reference),
+            ("$tr0ng-pass", Verdict::Value),
+            ("{% if t %}{{ t }}{% endif %}", Verdict::Reference),
+            ("postgres://shop:{{ op://infra/db/password }}@db/shop", Verdict::Reference),
+            ("postgres://shop:hunter2@db/{{ x }}", Verdict::Value),
             (
                 "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nx",
                 Verdict::Value,

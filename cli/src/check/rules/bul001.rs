@@ -81,7 +81,10 @@ fn is_secret(node: &Node) -> bool {
             text("apiVersion").is_none_or(|version| !version.contains('/'))
         }
         // An item of a SecretList.
-        None => node.get("stringData").is_some_and(|data| data.entries().is_some()) && node.get("metadata").is_some(),
+        None => {
+            node.get("stringData").is_some_and(|data| data.entries().is_some())
+                && (node.get("metadata").is_some() || node.get("name").is_some())
+        }
         Some(_) => false,
     }
 }

@@ -17,10 +17,12 @@ pub const RULE: Rule = Rule {
 pub fn scalar(cx: &Cx<'_>, node: &Node, key: &str) {
     const NESTED: usize = 3;
     let NodeKind::Scalar { value, .. } = &node.kind else { return };
-    if cx.depth >= NESTED || value.len() < 40 || !value.contains("Secret") || !value.contains("kind") {
+    if cx.depth >= NESTED || value.len() < 40 || !value.contains("kind") {
         return;
     }
-    if !value.contains("data") && !value.contains("stringData") {
+    // What kubectl keeps of an object repeats all that it says.
+    let whole = bulla::metadata::is_last_applied(key);
+    if !whole && (!value.contains("Secret") || !value.contains("ata")) {
         return;
     }
     let within = if bulla::metadata::is_last_applied(key) {

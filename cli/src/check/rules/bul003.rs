@@ -94,7 +94,8 @@ fn is_name_with_number(text: &str) -> bool {
 pub fn is_values_file(path: &str) -> bool {
     let lower = path.to_lowercase();
     let name = lower.rsplit('/').next().unwrap_or(&lower);
-    let yaml = [".yaml", ".yml", ".yaml.gotmpl", ".yml.gotmpl", ".yaml.tpl"].iter().any(|end| name.ends_with(end));
+    let yaml =
+        [".yaml", ".yml", ".json", ".yaml.gotmpl", ".yml.gotmpl", ".yaml.tpl"].iter().any(|end| name.ends_with(end));
     let stem = name.split('.').next().unwrap_or(name);
     yaml && (name.starts_with("values")
         || stem.ends_with("values")
@@ -103,13 +104,15 @@ pub fn is_values_file(path: &str) -> bool {
         || name.contains("-values")
         || name.contains("values-")
         || lower.contains("/values/")
-        || lower.starts_with("values/"))
+        || lower.starts_with("values/")
+        || lower.contains("/environments/")
+        || lower.starts_with("environments/"))
 }
 
 /// Looks at an entry among values.
 pub fn entry(cx: &Cx<'_>, key: &Node, value: &Node, object: Option<&Named>) {
     let Some(name) = key.scalar() else { return };
-    if !is_secret(name, value) {
+    if value.alias.is_some() || !is_secret(name, value) {
         return;
     }
     report(cx, key, name, object);

@@ -73,7 +73,7 @@ pub fn variable(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
 pub fn arguments(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
     for item in node.items().unwrap_or_default() {
         let Some(text) = item.scalar() else { continue };
-        let named = text.strip_prefix("--").and_then(|flag| flag.split_once('='));
+        let named = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).and_then(|flag| flag.split_once('='));
         if let Some((flag, value)) = named
             && !text.contains('\n')
             && is_secret_text(flag, value)
@@ -85,9 +85,36 @@ pub fn arguments(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
     }
 }
 
+/// Looks at what follows `--from-literal`, whatever file it stands in.
+pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
+    let rest = text.get(end..).unwrap_or_default();
+    let rest = &rest[..rest.find(['\n', '\r']).unwrap_or(rest.len())];
+    let rest = rest.strip_prefix(['=', ' ']).unwrap_or_default();
+    let (rest, quote) = match rest.chars().next() {
+        Some(quote @ ('"' | '\'')) => (&rest[1..], Some(quote)),
+        _ => (rest, None),
+    };
+    let Some((name, value)) = rest.split_once('=') else { return };
+    let (value, quote) = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => (&value[1..], Some(quote)),
+        _ => (value, quote),
+    };
+    let until = |c: char| quote.map_or(c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '|'), |quote| c == quote);
+    let value = &value[..value.find(until).unwrap_or(value.len())];
+    if !name.contains(char::is_whitespace) && is_secret_text(name, value) {
+        report(cx, place(), name, None);
+    }
+}
+
 fn report(cx: &Cx<'_>, at: Span, name: &str, object: Option<&Named>) {
     let name = clean(name);
-    let mut finding = cx.finding(&RULE, at, format!("a literal secret in the environment: {name}"));
+    let (rule, message) = match cx.within {
+        Some(within) if within.starts_with("the annotation") => {
+            (&super::bul002::RULE, format!("a literal secret within {within}: {name}"))
+        }
+        _ => (&RULE, format!("a literal secret in the environment: {name}")),
+    };
+    let mut finding = cx.finding(rule, at, message);
     finding.help.push("take it from a Secret (valueFrom.secretKeyRef), and seal that one: bulla set FILE KEY".into());
     finding.object = object.map(Named::path).unwrap_or_default();
     finding.keys = vec![name];

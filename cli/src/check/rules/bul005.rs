@@ -2,7 +2,7 @@
 
 use bulla::manifest::Node;
 
-use crate::check::cx::{Cx, GeneratorFile, clean};
+use crate::check::cx::{Cx, GeneratorFile, Named, clean};
 use crate::check::registry::{Rule, Severity};
 use crate::check::value::{Verdict, assess};
 
@@ -46,6 +46,20 @@ pub fn kustomization(cx: &Cx<'_>, node: &Node) {
         read("env", true);
         read("envs", true);
         read("files", false);
+    }
+    for generator in node.get("configMapGenerator").and_then(Node::items).unwrap_or_default() {
+        let object = Named {
+            kind: "ConfigMap".into(),
+            namespace: None,
+            name: generator.get("name").and_then(Node::scalar).map(clean),
+        };
+        for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
+            if let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('='))
+                && super::bul003::is_secret_text(key, value.trim_matches(['"', '\'']))
+            {
+                super::bul014::report(cx, literal.span, key, &object);
+            }
+        }
     }
     for field in ["patches", "patchesJson6902", "patchesStrategicMerge"] {
         for patch in node.get(field).and_then(Node::items).unwrap_or_default() {

@@ -13,11 +13,19 @@ pub const RULE: Rule = Rule {
     page: include_str!("../../../../docs/rules/BUL007.md"),
 };
 
+/// Where the header begins that ends at a byte. Headers are short; looking further back for each would be quadratic.
+pub fn begin(text: &str, end: usize) -> Option<usize> {
+    const MARK: &[u8] = b"-----BEGIN ";
+    let from = end.saturating_sub(64);
+    let window = text.as_bytes().get(from..end)?;
+    window.windows(MARK.len()).rposition(|bytes| bytes == MARK).map(|at| from + at)
+}
+
 /// Looks at what ends in `PRIVATE KEY-----` or `PRIVATE KEY BLOCK-----`; `end` is the byte after it.
 pub fn at(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
     let Some(before) = text.get(..end) else { return };
-    let Some(begin) = before.rfind("-----BEGIN ") else { return };
-    if end - begin > 64 || before[begin..].contains(['\n', '"']) {
+    let Some(begin) = begin(text, end) else { return };
+    if before[begin..].contains(['\n', '"']) {
         return;
     }
     let label = before[begin + 11..].trim_end_matches('-');
@@ -78,4 +86,22 @@ fn body(text: &str) -> usize {
     // A line of one letter again and again is no key.
     let start: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).take(48).collect();
     if start.first().is_some_and(|first| start.iter().filter(|c| *c == first).count() > 40) { 0 } else { count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_a_header_is_bounded() {
+        let header = "-----BEGIN EC PRIVATE KEY-----";
+        assert_eq!(begin(header, header.len()), Some(0));
+        // Only what is near enough is looked at: half a million ends without a begin cost as many windows, not as many files.
+        let ends = format!("-----BEGIN {}", "PRIVATE KEY-----é".repeat(500_000));
+        let mut found = 0;
+        for (at, end) in ends.match_indices("PRIVATE KEY-----") {
+            found += usize::from(begin(&ends, at + end.len()).is_some());
+        }
+        assert!(found <= 4, "{found}");
+    }
 }

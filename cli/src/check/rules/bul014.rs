@@ -33,9 +33,10 @@ pub fn config_map(cx: &Cx<'_>, node: &Node, object: &Named) {
         let exact = *style == Style::Literal;
         let mut offset = 0;
         for line in value.split_inclusive('\n') {
-            if let Some((name, text, at)) = assignment(line)
-                && is_secret_text(name, text.trim_matches(['"', '\'', ',']))
-            {
+            let found = assignment(line)
+                .filter(|(name, text, _)| is_secret_text(name, text.trim_matches(['"', '\'', ','])))
+                .or_else(|| setting(line).filter(|(name, text, _)| is_secret_text(name, text)));
+            if let Some((name, _, at)) = found {
                 let span = span_of(value, offset + at..offset + at + name.len());
                 if exact {
                     report(&inner, span, name, object);
@@ -48,7 +49,40 @@ pub fn config_map(cx: &Cx<'_>, node: &Node, object: &Named) {
     }
 }
 
-fn report(cx: &Cx<'_>, at: Span, name: &str, object: &Named) {
+/// A name and its value, and where the name begins, in lines that join them otherwise than by a sign: an element of XML, SQL's
+/// `PASSWORD '…'`, and directives (`requirepass …`, CoreDNS's `secret NAME …`).
+fn setting(line: &str) -> Option<(&str, &str, usize)> {
+    let bare = line.trim();
+    let at = line.len() - line.trim_start().len();
+    if let Some(rest) = bare.strip_prefix('<') {
+        let (tag, rest) = rest.split_once('>')?;
+        let (value, end) = rest.split_once("</")?;
+        return (end.strip_suffix('>') == Some(tag)).then_some((tag, value, at + 1));
+    }
+    if bare.starts_with(['#', ';', '!', '[', '-', '/']) {
+        return None;
+    }
+    let lower = bare.to_ascii_lowercase();
+    for (mark, name) in [("password '", 8), ("identified by '", 13)] {
+        if let Some(found) = lower.find(mark) {
+            let value = bare.get(found + mark.len()..)?.split('\'').next()?;
+            let name = if name == 8 { bare.get(found..found + name)? } else { "password" };
+            return Some((name, value, at + found));
+        }
+    }
+    let words: Vec<&str> = bare.split_whitespace().take(4).collect();
+    match words.as_slice() {
+        [name, value] | [name, _, value]
+            if !name.ends_with([':', '=']) && !matches!(words.get(1), Some(&"=" | &":")) =>
+        {
+            Some((name, value.trim_end_matches(';').trim_matches(['"', '\'']), at))
+        }
+        _ => None,
+    }
+}
+
+/// Says it.
+pub fn report(cx: &Cx<'_>, at: Span, name: &str, object: &Named) {
     let name = clean(name);
     let mut finding = cx.finding(&RULE, at, format!("a literal secret in ConfigMap {}: {name}", object.called()));
     finding.help.push("put it into a Secret, and seal that one: bulla set FILE KEY".into());
