@@ -10,11 +10,15 @@ pub use git::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod edit;
 mod exec;
+mod generate;
 mod keylife;
 mod policy;
 mod relocate;
+pub use edit::*;
 pub use exec::*;
+pub use generate::*;
 pub use keylife::*;
 pub use policy::*;
 pub use relocate::*;
@@ -50,6 +54,8 @@ pub struct Cli {
 pub enum Command {
     /// Put values into a sealed file, and create it.
     Set(SetArgs),
+    /// Change a sealed file in an editor.
+    Edit(EditArgs),
     /// Take values out of a sealed file.
     Unset(UnsetArgs),
     /// Seal Secret manifests.
@@ -122,19 +128,6 @@ pub enum KeyFormatArg {
     Classical,
     /// RSA, for Bitnami's format.
     Rsa,
-}
-
-/// What is made up.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generate {
-    /// 32 letters and digits.
-    Password,
-    /// 32 random bytes, in hexadecimal.
-    Hex,
-    /// 32 random bytes, in base64.
-    Base64,
-    /// A random UUID (version 4).
-    Uuid,
 }
 
 /// Whom to seal for.
@@ -314,7 +307,10 @@ pub struct SealArgs {
   bulla set db.sealed.yaml username password -n shop    asks for both, and creates the file
   pass show shop/db | bulla set db.sealed.yaml password
   bulla set db.sealed.yaml tls.key --from-file server.key
-  bulla set db.sealed.yaml password --generate password
+  bulla set db.sealed.yaml password --generate password --length 24
+  bulla set deploy.sealed.yaml --generate ssh-ed25519 --public-out deploy.pub -n ci
+  bulla set web.sealed.yaml --generate tls --dns web.example.com --days 90 -n shop
+  bulla set web.sealed.yaml --generate htpasswd --user admin --password-key password -n shop
   bulla set db.sealed.yaml password -R prod.pub         where there is no .bulla.yaml
 
 Needs the file and a public key, nothing else. Only the lines of the keys that are set change.")]
@@ -337,15 +333,18 @@ pub struct SetArgs {
     /// The value is the content of this file, as it is; with several keys: KEY=PATH, repeated
     #[arg(long, value_name = "[KEY=]PATH", conflicts_with = "generate")]
     pub from_file: Vec<String>,
-    /// Make a random value for each key
-    #[arg(long, value_enum, value_name = "KIND")]
-    pub generate: Option<Generate>,
+    /// Ask for each value twice
+    #[arg(long)]
+    pub confirm: bool,
     /// Keep a final line end of standard input
     #[arg(long)]
     pub exact: bool,
     /// Let a value be empty
     #[arg(long)]
     pub allow_empty: bool,
+    /// Making values up.
+    #[command(flatten)]
+    pub make: GenerateArgs,
     /// Whom to seal for.
     #[command(flatten)]
     pub recipients: RecipientArgs,

@@ -3,11 +3,9 @@
 use std::io::{Read as _, Write as _};
 
 use bulla::secret::SecretValue;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::Generate;
 use crate::failure::{Exit, Failure, Result};
 use crate::files;
 
@@ -42,6 +40,39 @@ pub fn prompt(what: &str) -> Result<SecretValue> {
     line.map(|line| SecretValue::new(line.to_vec()))
 }
 
+/// As [`prompt`], twice: what was typed wrongly once is rarely typed wrongly the same way again.
+pub fn prompt_twice(what: &str) -> Result<SecretValue> {
+    let first = prompt(what)?;
+    let second = prompt(&format!("{what} again"))?;
+    if first == second {
+        Ok(first)
+    } else {
+        Err(Failure::new(format!("the two values for \"{what}\" differ; nothing was written")))
+    }
+}
+
+/// Asks on the terminal; what is typed but `n` means yes.
+pub fn confirm(question: &str) -> Result<bool> {
+    let stdin = std::io::stdin();
+    let cant = |error: rustix::io::Errno| Failure::new(format!("can't ask on this terminal: {error}"));
+    let before = tcgetattr(&stdin).map_err(cant)?;
+    let mut direct = before.clone();
+    direct.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+    direct.special_codes[SpecialCodeIndex::VMIN] = 1;
+    direct.special_codes[SpecialCodeIndex::VTIME] = 0;
+    tcsetattr(&stdin, OptionalActions::Flush, &direct).map_err(cant)?;
+    _ = write!(std::io::stderr().lock(), "{question}");
+    let mut byte = [0];
+    let read = std::io::stdin().lock().read_exact(&mut byte);
+    _ = tcsetattr(&stdin, OptionalActions::Flush, &before);
+    _ = writeln!(std::io::stderr().lock());
+    match (read, byte[0]) {
+        (Ok(()), 3) => Err(Failure::new("interrupted; nothing was written").exit(Exit::Interrupted)),
+        (Ok(()), 4) | (Err(_), _) => Ok(false),
+        (Ok(()), byte) => Ok(!matches!(byte, b'n' | b'N')),
+    }
+}
+
 fn read_hidden() -> Result<Zeroizing<Vec<u8>>> {
     const INTERRUPT: u8 = 3;
     const END: u8 = 4;
@@ -70,57 +101,4 @@ fn read_hidden() -> Result<Zeroizing<Vec<u8>>> {
             byte => line.push(byte),
         }
     }
-}
-
-/// Makes a value.
-pub fn generate(kind: Generate) -> Result<SecretValue> {
-    let random = |bytes: &mut [u8]| {
-        SystemRandom::new().fill(bytes).map_err(|_| Failure::new("the operating system gave no randomness"))
-    };
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    random(bytes.as_mut_slice())?;
-    let hex = |bytes: &[u8]| {
-        let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
-        let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
-        for byte in bytes {
-            text.push(digit(byte >> 4));
-            text.push(digit(byte & 15));
-        }
-        text
-    };
-    let text = match kind {
-        Generate::Hex => hex(bytes.as_slice()),
-        Generate::Base64 => {
-            use base64::Engine as _;
-            let mut text = Zeroizing::new(String::with_capacity(44));
-            base64::engine::general_purpose::STANDARD.encode_string(bytes.as_slice(), &mut text);
-            text
-        }
-        Generate::Uuid => {
-            bytes[6] = bytes[6] & 0x0f | 0x40;
-            bytes[8] = bytes[8] & 0x3f | 0x80;
-            let digits = hex(&bytes[..16]);
-            let mut text = Zeroizing::new(String::with_capacity(36));
-            for (index, digit) in digits.chars().enumerate() {
-                if matches!(index, 8 | 12 | 16 | 20) {
-                    text.push('-');
-                }
-                text.push(digit);
-            }
-            text
-        }
-        Generate::Password => {
-            const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-            let mut text = Zeroizing::new(String::with_capacity(32));
-            while text.len() < 32 {
-                random(bytes.as_mut_slice())?;
-                // Bytes over the last multiple of 62 are drawn again, so that all letters are as likely.
-                for byte in bytes.iter().filter(|byte| **byte < 248).take(32 - text.len()) {
-                    text.push(char::from(LETTERS[usize::from(byte % 62)]));
-                }
-            }
-            text
-        }
-    };
-    Ok(SecretValue::new(text.as_bytes().to_vec()))
 }

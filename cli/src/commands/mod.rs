@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, KeysCommand, RecipientsCommand, ReportFormat};
+use crate::cli::{Cli, ClusterArgs, Command, KeysCommand, RecipientArgs, RecipientsCommand, ReportFormat};
 use crate::failure::{Failure, Result};
 use crate::output;
 
 mod check;
 mod diff;
+mod edit;
 mod exec;
 mod git;
 mod init;
@@ -67,6 +68,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Set(args) => set::run(&args),
         Command::Unset(args) => unset::run(&args),
         Command::Unseal(args) => unseal::run(&args),
+        Command::Edit(args) => edit::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Move(args) => relocate::run(&args),
         Command::Check(args) => {
@@ -121,6 +123,23 @@ fn fail(failure: &Failure, report: ReportFormat) -> ExitCode {
         _ = output::document(serde_json::json!({ "errors": failure.json() }));
     }
     ExitCode::from(failure.exit.code())
+}
+
+/// Refuses options of a cluster where recipients are named: nobody would be asked.
+fn no_idle_cluster(recipients: &RecipientArgs, cluster: &ClusterArgs) -> Result<()> {
+    let named = !recipients.recipients.is_empty() || !recipients.recipients_files.is_empty();
+    let flags = [
+        ("--context", cluster.context.is_some()),
+        ("--kubeconfig", cluster.kubeconfig.is_some()),
+        ("--controller-url", cluster.controller_url.is_some()),
+    ];
+    match flags.iter().find(|(_, given)| named && *given) {
+        Some((flag, _)) => {
+            Err(Failure::usage(format!("{flag} has no meaning here: recipients are named, no cluster is asked"))
+                .help(format!("leave {flag} out, or -r and -R")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// FILE and KEY… of `set` and `unset`: with `-f`, all arguments are keys.

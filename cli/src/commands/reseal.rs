@@ -23,6 +23,7 @@ use crate::failure::{self, Exit, Failure, InFile, Result, named, shown};
 use crate::files::{self, Original};
 use crate::model::{Sealed, all_sealed, called, edits, fresh_edits, parse};
 use crate::output::plain::{count, near_limits};
+use crate::output::progress::Progress;
 use crate::policy::{Pin, Pinned, Policy};
 use crate::recipients::{self, Chooser, Held};
 use crate::{identities, output, tree};
@@ -297,9 +298,14 @@ impl Job<'_> {
     pub fn run(&self, paths: &[PathBuf]) -> Result<Report> {
         let found = tree::files(paths)?;
         let mut report = Report::default();
+        let progress = Progress::new("looked at", found.len());
         for chunk in found.chunks(CHUNK) {
             let mut works = Vec::new();
-            for looked in tree::parallel(chunk, |file| self.look(file)) {
+            for looked in tree::parallel(chunk, |file| {
+                let looked = self.look(file);
+                progress.tick();
+                looked
+            }) {
                 report.any |= !matches!(looked, Looked::Nothing);
                 match looked {
                     Looked::Nothing => {}

@@ -12,16 +12,18 @@ use bulla::seal::SealError;
 use bulla::secret::{PlainSecret, SecretValue};
 use zeroize::Zeroizing;
 
-use super::Done;
+use super::{Done, no_idle_cluster};
 use crate::cli::{ClusterArgs, Format, RecipientArgs, SealArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
+use crate::output::progress::Progress;
 use crate::recipients::{Choice, Chooser};
 use crate::{output, tree};
 
 pub fn run(args: &SealArgs) -> Result<Done> {
+    no_idle_cluster(&args.recipients, &args.cluster)?;
     if !args.in_place.is_empty() {
         return in_place(args);
     }
@@ -377,12 +379,23 @@ fn say_dropped(dropped: &BTreeSet<String>) {
 
 /// An error for a text with nothing to seal.
 fn no_secret(file: &str, stream: &Stream) -> Box<Failure> {
-    if stream.objects().len() == 0 {
+    let bare = stream.documents().iter().all(|document| document.root.is_null());
+    if stream.objects().len() == 0 && bare {
         return Failure::new(if file == "standard input" {
             "standard input was empty: there is no Secret to seal".to_owned()
         } else {
             format!("there is no Secret in {file}: it is empty")
         });
+    }
+    if stream.objects().len() == 0 {
+        let failure = Failure::new(format!("there is no Secret in {file}: it is no manifest"));
+        return if stream.text().contains("AGE-SECRET-KEY-") {
+            Failure::new(format!(
+                "{file} is an identity, not a manifest: it opens what is sealed, and is never sealed itself"
+            ))
+        } else {
+            failure.help(format!("a file as one value: bulla set FILE KEY --from-file {file}"))
+        };
     }
     let failure = Failure::new(format!("there is no Secret in {file}{}", other_kinds(stream)));
     if stream.objects().all(|object| object.is_sealed()) {
@@ -544,7 +557,13 @@ fn in_place(args: &SealArgs) -> Result<Done> {
     }
     let chooser = Chooser::new(&args.recipients, &args.cluster);
     let found = tree::files(&args.in_place)?;
-    let outcomes = tree::parallel(&found, |file| in_file(args, &chooser, file));
+    let progress = Progress::new("sealing", found.len());
+    let outcomes = tree::parallel(&found, |file| {
+        let outcome = in_file(args, &chooser, file);
+        progress.tick();
+        outcome
+    });
+    drop(progress);
     let mut names = BTreeSet::new();
     let (mut secrets, mut changed, mut others, mut comments, mut failed) = (0, 0, 0, 0, 0);
     let (mut skipped, mut dropped, mut warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
@@ -569,7 +588,8 @@ fn in_place(args: &SealArgs) -> Result<Done> {
     }
     if secrets == 0 && failed == 0 && skipped.is_empty() {
         let paths: Vec<_> = args.in_place.iter().map(|path| shown(path)).collect();
-        return Err(Failure::new(format!("there is no Secret in {}", paths.join(", "))));
+        output::say(&format!("nothing to seal: there is no Secret in {}", paths.join(", ")));
+        return Ok(Done::Well);
     }
     let mut text = format!("sealed {} in {}", count(secrets, "Secret"), count(changed, "file"));
     if !names.is_empty() {

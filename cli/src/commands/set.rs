@@ -9,24 +9,26 @@ use bulla::recipient::Targets;
 use bulla::scope::Scope;
 use bulla::secret::{PlainSecret, SecretValue};
 
-use super::{Done, file_and_keys};
-use crate::cli::SetArgs;
+use super::{Done, file_and_keys, no_idle_cluster};
+use crate::cli::{Generate, SetArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
+use crate::generate::{self, Made, Public};
 use crate::model::{Sealed, called, parse, the_sealed};
 use crate::output::plain::{count, near_limits};
 use crate::recipients::{Choice, Chooser};
 use crate::{input, output};
 
 pub fn run(args: &SetArgs) -> Result<Done> {
-    let (path, keys) = file_and_keys(&args.args, args.file.as_ref(), "set")?;
+    let (path, keys) = file_and_keys(&with_made_keys(args)?, args.file.as_ref(), "set")?;
+    no_idle_cluster(&args.recipients, &args.cluster)?;
     let file = shown(&path);
     let source = source(args, &path, &keys)?;
     let command = format!("bulla set {file} {}", keys.join(" "));
     let choose = || Chooser::new(&args.recipients, &args.cluster).choose(Some(&path), &file, &command);
     let destination = files::destination(&path)?;
     let mut choice = None;
-    let target = match &destination {
+    let mut target = match &destination {
         Destination::There(original) => {
             let stream = parse(&file, &original.bytes)?;
             let sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
@@ -63,11 +65,87 @@ pub fn run(args: &SetArgs) -> Result<Done> {
             bulla::seal::seal(secret, asked.unwrap_or_default(), targets).map_err(|error| new_error(secret, &error))?;
         }
     }
-    let values = source.read(args, &path, &keys)?;
-    match target {
+    let (values, public) = match (&source, args.make.generate) {
+        (Source::Generated, Some(kind)) => {
+            let made = made(args, kind, &path, &keys)?;
+            if let (Target::New(secret), Some(type_)) = (&mut target, made.type_) {
+                secret.type_ = Some(type_.to_owned());
+            }
+            let values = made.values.into_iter().map(|(key, value)| (key, Value { value, dropped: false }));
+            (values.collect(), made.public)
+        }
+        _ => (source.read(args, &path, &keys)?, None),
+    };
+    let done = match target {
         Target::New(secret) => create(asked.unwrap_or_default(), &path, &file, secret, values, targets),
         Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, &choice, asked),
+    }?;
+    match public {
+        Some(public) => show(args, &public).map(|()| done),
+        None => Ok(done),
     }
+}
+
+/// The arguments with the keys that are made up by themselves.
+fn with_made_keys(args: &SetArgs) -> Result<Vec<String>> {
+    let Some(kind) = args.make.generate else {
+        let flags = [
+            ("--length", args.make.length.is_some()),
+            ("--alphabet", args.make.alphabet.is_some()),
+            ("--also", args.make.also.is_some()),
+            ("--user", args.make.user.is_some()),
+            ("--password-key", args.make.password_key.is_some()),
+            ("--docker-server", args.make.docker_server.is_some()),
+            ("--dns", !args.make.dns.is_empty()),
+            ("--days", args.make.days.is_some()),
+            ("--csr", args.make.csr),
+            ("--public-out", args.make.public_out.is_some()),
+        ];
+        return match flags.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Failure::usage(format!("{flag} goes with --generate"))),
+            None => Ok(args.args.clone()),
+        };
+    };
+    generate::check(kind, &args.make)?;
+    let (file, named) = match (&args.file, args.args.as_slice()) {
+        (None, [file, named @ ..]) => (Some(file), named),
+        (_, named) => (None, named),
+    };
+    let keys = generate::keys(kind, &args.make, named)?;
+    Ok(file.into_iter().cloned().chain(keys).collect())
+}
+
+/// Makes values up, with a password that somebody types where it needs one.
+fn made(args: &SetArgs, kind: Generate, path: &Path, keys: &[String]) -> Result<Made> {
+    if let Some(public) = args.make.public_out.as_deref().filter(|public| !files::is_stdin(public))
+        && std::fs::symlink_metadata(public).is_ok()
+    {
+        return Err(Failure::new(format!("{} is there already and is not overwritten", shown(public))));
+    }
+    let password = if generate::wants_password(kind, &args.make) {
+        let source = if output::on_terminal() { Source::Prompt } else { Source::Stdin };
+        let name = "password".to_owned();
+        source.read(args, path, std::slice::from_ref(&name))?.remove(&name).map(|value| value.value)
+    } else {
+        None
+    };
+    generate::make(kind, &args.make, keys, password.as_ref())
+}
+
+/// The public half goes where it was asked for.
+fn show(args: &SetArgs, public: &Public) -> Result<()> {
+    match args.make.public_out.as_deref() {
+        Some(path) if !files::is_stdin(path) => {
+            files::create(path, public.text.as_bytes())?;
+            output::say(&format!("wrote {}: {}", shown(path), public.told));
+        }
+        Some(_) => {
+            output::data(public.text.as_bytes())?;
+            output::say(&public.told);
+        }
+        None => output::say(&public.told),
+    }
+    Ok(())
 }
 
 enum Target<'a> {
@@ -90,7 +168,7 @@ enum Source {
 }
 
 fn source(args: &SetArgs, path: &Path, keys: &[String]) -> Result<Source> {
-    if args.generate.is_some() {
+    if args.make.generate.is_some() {
         return Ok(Source::Generated);
     }
     if !args.from_file.is_empty() {
@@ -136,16 +214,16 @@ impl Source {
         let mut values = BTreeMap::new();
         for key in keys {
             let value = match self {
-                Self::Generated => {
-                    let kind = args.generate.unwrap_or(crate::cli::Generate::Password);
-                    Value { value: input::generate(kind)?, dropped: false }
-                }
                 Self::Files(files) => {
                     let from = files.get(key).map_or(Path::new("-"), |path| path);
                     let mut bytes = files::read(from)?;
                     Value { value: SecretValue::new(std::mem::take(&mut *bytes)), dropped: false }
                 }
-                Self::Prompt => Value { value: input::prompt(key)?, dropped: false },
+                // What is made up is not read: see `made`.
+                Self::Generated | Self::Prompt => {
+                    let ask = if args.confirm { input::prompt_twice } else { input::prompt };
+                    Value { value: ask(key)?, dropped: false }
+                }
                 Self::Stdin => {
                     let bytes = input::stdin()?;
                     let (bare, dropped) = if args.exact { (&**bytes, false) } else { input::without_line_end(&bytes) };

@@ -1,6 +1,7 @@
 //! What the program says: data on standard output, all else on standard error. A reader that has gone is no error.
 
 pub mod plain;
+pub mod progress;
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 

@@ -1,8 +1,12 @@
 //! Words for people.
 
+use bulla::item::SealedText;
 use bulla::limits::{FAIL_CLIENT_SIDE_APPLY, WARN_CLIENT_SIDE_APPLY, WARN_DATA_KEYS};
 use bulla::open::object_size;
 use bulla::resource::SealedSecret;
+
+/// Bytes of values that a Secret may have (corev1.MaxSecretSize).
+const MAX_SECRET: usize = 1024 * 1024;
 
 /// `1 item`, `2 items`, `1,046 files`.
 pub fn count(number: usize, one: &str) -> String {
@@ -33,6 +37,19 @@ pub fn near_limits(place: &str, sealed: &SealedSecret) -> Vec<String> {
         ));
     }
     let items = &sealed.spec.items;
+    // Sealed texts tell lengths to the padding, which is 3 % here.
+    let values: usize = items
+        .values()
+        .filter_map(|item| item.sealed.parse::<SealedText>().ok())
+        .map(|text| text.body_len().saturating_sub(4))
+        .sum();
+    if values > MAX_SECRET {
+        warnings.push(format!(
+            "the values of {place} have up to {} KiB; a Secret of more than {} KiB is refused by the cluster",
+            values / 1024,
+            MAX_SECRET / 1024
+        ));
+    }
     let own = items.values().filter(|item| item.envelopes.is_some()).count();
     let keys = own + usize::from(own < items.len());
     if keys >= WARN_DATA_KEYS {

@@ -247,9 +247,13 @@ fn in_place_seals_a_tree() {
     assert_eq!(sandbox.read("t/sub/.git/c.yaml"), DB);
     assert_eq!(sandbox.read("t/sub/readme.txt"), DB);
     assert_eq!(sandbox.read("t/config.yaml"), CONFIG);
-    sandbox
-        .run(&["seal", "--in-place", "t/config.yaml", "-R", "key.txt.pub"])
-        .fails(1, "error: there is no Secret in t/config.yaml\n");
+    let run = sandbox.run(&["seal", "--in-place", "t/config.yaml", "-R", "key.txt.pub"]).well();
+    assert_eq!(run.err, "nothing to seal: there is no Secret in t/config.yaml\n");
+    let run = sandbox.run(&["seal", "key.txt", "-R", "key.txt.pub"]);
+    run.fails(
+        1,
+        "error: key.txt is an identity, not a manifest: it opens what is sealed, and is never sealed itself\n",
+    );
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! `bulla edit`
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bulla::manifest::Edit;
+use bulla::open::{Strictness, inspect};
+use bulla::seal::{set_all, unset};
+use bulla::secret::SecretValue;
+
+use super::Done;
+use crate::cli::EditArgs;
+use crate::edit::buffer::{self, Entry, SEALED};
+use crate::edit::editor;
+use crate::edit::session::Session;
+use crate::failure::{self, Exit, Failure, Result, shown};
+use crate::files::{self, Original};
+use crate::model::{Sealed, parse, the_sealed};
+use crate::output::plain::{count, near_limits};
+use crate::recipients::Chooser;
+use crate::{identities, input, output};
+
+/// An editor that is back after less than this has hardly been used.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+pub fn run(args: &EditArgs) -> Result<Done> {
+    let path = args.file.as_ref().or(args.file_flag.as_ref()).ok_or_else(|| Failure::usage("no FILE is named"))?;
+    if files::is_stdin(path) {
+        return Err(Failure::usage("bulla edit changes a file; standard input is none"));
+    }
+    let file = shown(path);
+    let original = Original::read(path).map_err(|failure| match failure.exit {
+        Exit::Missing => failure.help(format!("to make it: bulla set {file} KEY… -n NAMESPACE")),
+        _ => failure,
+    })?;
+    let mut stream = parse(&file, &original.bytes)?;
+    let mut sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
+    let command = format!("bulla edit {file}");
+    let choice = Chooser::new(&args.recipients, &args.cluster).choose(Some(path), &file, &command)?;
+    let targets = &choice.targets;
+    let place = sealed.called();
+    choice.in_namespace(&place, sealed.object.metadata.namespace.as_deref())?;
+    let asked = choice.scope(None)?;
+    // Nobody types what could not be sealed.
+    set_all(&mut sealed.object.clone(), &[], targets, asked)
+        .map_err(|error| sealed.in_file(&file, &stream).set(&place, targets, &error))?;
+    let values = if args.show || !args.identities.is_empty() {
+        let held = identities::resolve(&args.identities, false)?;
+        let in_file = sealed.in_file(&file, &stream);
+        let inspected = inspect(&sealed.object, Strictness::Reader).map_err(|problems| in_file.problems(&problems))?;
+        inspected.open(&held.all()).map_err(|error| in_file.open(&place, &held.files, &error))?
+    } else {
+        BTreeMap::new()
+    };
+    let change = edited(&file, &sealed, &values, &targets.names())?;
+    let Some(change) = change else { return Ok(Done::Well) };
+
+    let mut edits = Vec::new();
+    for key in &change.removed {
+        unset(&mut sealed.object, key);
+        edits.push((sealed.index, Edit::RemoveItem { key: key.clone() }));
+    }
+    let set: Vec<_> = change.set.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    set_all(&mut sealed.object, &set, targets, asked)
+        .map_err(|error| sealed.in_file(&file, &stream).set(&place, targets, &error))?;
+    for key in change.set.keys() {
+        if let Some(item) = sealed.object.spec.items.get(key) {
+            edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
+        }
+    }
+    stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+    original.replace(&stream.into_bytes())?;
+    let kept = sealed.object.spec.items.len() - change.set.len();
+    let mut told = Vec::new();
+    if !change.set.is_empty() {
+        told.push(format!("set {}", change.set.keys().cloned().collect::<Vec<_>>().join(", ")));
+    }
+    if !change.removed.is_empty() {
+        told.push(format!("took out {}", change.removed.join(", ")));
+    }
+    output::say(&format!(
+        "edited {place} in {file}: {}; {} kept, for {}",
+        told.join("; "),
+        count(kept, "item"),
+        targets.names()
+    ));
+    near_limits(&place, &sealed.object).iter().for_each(|warning| output::warn(warning));
+    Ok(Done::Well)
+}
+
+/// What was changed in the editor.
+struct Change {
+    set: BTreeMap<String, SecretValue>,
+    removed: Vec<String>,
+}
+
+/// Shows the items to somebody, and says what was changed; `None` when nothing was. All that was shown is gone afterwards.
+fn edited(file: &str, sealed: &Sealed, values: &BTreeMap<String, SecretValue>, names: &str) -> Result<Option<Change>> {
+    let items: BTreeMap<String, Entry> = sealed
+        .object
+        .spec
+        .items
+        .keys()
+        .map(|key| (key.clone(), values.get(key).map_or(Entry::Keep, |value| Entry::Value(value.clone()))))
+        .collect();
+    let comment = format!(
+        "{} in {file}, sealed for {names}\nA value that is typed in gets sealed; {} keeps its bytes.\nA line that is taken \
+         out takes its item out; a new line KEY: VALUE adds one.",
+        sealed.called(),
+        if values.is_empty() { SEALED } else { "one that is left" }
+    );
+    let before = buffer::write(&comment, &items);
+    let session = Session::start(&before)?;
+    let program = editor::chosen();
+    loop {
+        let start = Instant::now();
+        session.edit(&program)?;
+        let took = start.elapsed();
+        let text = session.text()?;
+        if **text == *before.as_bytes() {
+            output::say("nothing was changed");
+            if took < AT_ONCE {
+                output::note("the editor was back at once: some need to be told to wait, as in EDITOR=\"code --wait\"");
+            }
+            return Ok(None);
+        }
+        match difference(&items, values, &text) {
+            Ok(Some(change)) => return Ok(Some(change)),
+            Ok(None) => {
+                output::say("nothing was changed");
+                return Ok(None);
+            }
+            Err(failure) if output::on_terminal() => {
+                output::failure(&failure);
+                if !input::confirm("edit it again? [Y/n] ")? {
+                    return Err(Failure::new("given up; nothing was written"));
+                }
+            }
+            Err(failure) => return Err(failure.help("nothing was written, and what was typed is gone")),
+        }
+    }
+}
+
+fn difference(
+    items: &BTreeMap<String, Entry>,
+    values: &BTreeMap<String, SecretValue>,
+    text: &[u8],
+) -> Result<Option<Change>> {
+    let after = buffer::read(text)?;
+    if after.is_empty() {
+        return Err(Failure::new("the text has no items left").help("to take all items out: bulla unset FILE KEY…"));
+    }
+    let removed: Vec<String> = items.keys().filter(|key| !after.contains_key(*key)).cloned().collect();
+    let mut set = BTreeMap::new();
+    for (key, entry) in after {
+        match entry {
+            Entry::Keep if items.contains_key(&key) => {}
+            Entry::Keep => {
+                return Err(Failure::new(format!("{key} is new, and {SEALED} stands for a value that is there"))
+                    .help("an item keeps its bytes under its own key only: what is sealed can't be renamed"));
+            }
+            Entry::Value(value) if values.get(&key) == Some(&value) => {}
+            Entry::Value(value) => _ = set.insert(key, value),
+        }
+    }
+    Ok((!set.is_empty() || !removed.is_empty()).then_some(Change { set, removed }))
+}
