@@ -16,12 +16,14 @@ mod generate;
 mod keylife;
 mod policy;
 mod relocate;
+mod status;
 pub use edit::*;
 pub use exec::*;
 pub use generate::*;
 pub use keylife::*;
 pub use policy::*;
 pub use relocate::*;
+pub use status::*;
 mod check;
 pub use check::*;
 
@@ -82,6 +84,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// Bind the items of a moved or renamed file to its new place.
     Move(MoveArgs),
+    /// Show the SealedSecrets of a cluster, and which keys they need.
+    Status(StatusArgs),
     /// List and create the keys of a cluster.
     Keys(KeysArgs),
     /// Print the manifests that install the controller.

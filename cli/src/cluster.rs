@@ -273,6 +273,28 @@ impl Cluster {
         Ok(list.items)
     }
 
+    /// Gives each SealedSecret of a namespace, or of all, to `take`, a page at a time: a cluster may have more of them than
+    /// memory.
+    pub fn each_sealed(&self, namespace: Option<&str>, mut take: impl FnMut(SealedSecret)) -> Result<()> {
+        /// Objects have up to 1.5 MB.
+        const PAGE: u32 = 50;
+        let api: Api<SealedSecret> = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let list = self
+                .patiently(async || api.list(&params).await)
+                .map_err(|error| self.explain(&error, "the SealedSecrets (sealedsecrets.bulla.dev)"))?;
+            list.items.into_iter().for_each(&mut take);
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
+    }
+
     pub fn key(&self, name: &str) -> Result<SealingKey> {
         let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
         self.patiently(async || api.get(name).await)
@@ -577,7 +599,7 @@ fn cause(error: &dyn std::error::Error) -> String {
 }
 
 /// A text from elsewhere, fit for a line.
-fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 

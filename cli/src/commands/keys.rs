@@ -9,6 +9,7 @@ use super::keygen::today;
 use crate::cli::{KeyFormatArg, KeysCreateArgs, KeysListArgs, ReportFormat};
 use crate::cluster::Cluster;
 use crate::failure::{Failure, Result};
+use crate::output::plain::table;
 use crate::{cluster, output};
 
 /// The longest overlap (8760h).
@@ -53,12 +54,12 @@ pub fn list(args: &KeysListArgs) -> Result<Done> {
     }
     let preferred = keys.iter().filter_map(|key| key.status.as_ref()?.preferred_at.as_ref()).max().cloned();
     let mut rows =
-        vec![["NAME", "FORMAT", "STATE", "PUBLISHED", "PREFERRED", "NEEDED-BY", "FINGERPRINT"].map(String::from)];
+        vec![["NAME", "FORMAT", "STATE", "PUBLISHED", "PREFERRED", "NEEDED-BY", "FINGERPRINT"].map(String::from).to_vec()];
     for key in &keys {
         let status = key.status.clone().unwrap_or_default();
         let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         let newest = if status.preferred_at.is_some() && status.preferred_at == preferred { " *" } else { "" };
-        rows.push([
+        rows.push(vec![
             key.metadata.name.clone().unwrap_or_default(),
             format_word(key.spec.format).into(),
             state_word(status.state).into(),
@@ -68,19 +69,7 @@ pub fn list(args: &KeysListArgs) -> Result<Done> {
             dash(status.fingerprint),
         ]);
     }
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(line.join("   ").trim_end());
-        text.push('\n');
-    }
-    output::data(text.as_bytes())?;
+    output::data(table(&rows).as_bytes())?;
     for key in &keys {
         let name = key.metadata.name.as_deref().unwrap_or_default();
         notes(key).into_iter().for_each(|note| output::note(&format!("{name}: {note}")));

@@ -22,6 +22,7 @@ mod reseal;
 mod rotate;
 mod seal;
 mod set;
+mod status;
 mod unseal;
 mod unset;
 
@@ -106,6 +107,10 @@ pub fn run(cli: Cli) -> ExitCode {
                 keylife::restore(&args)
             }
         },
+        Command::Status(args) => {
+            report = args.output;
+            status::run(&args)
+        }
         Command::Install(args) => install::run(&args),
     };
     match result {

@@ -8,6 +8,24 @@ use bulla::resource::SealedSecret;
 /// Bytes of values that a Secret may have (corev1.MaxSecretSize).
 const MAX_SECRET: usize = 1024 * 1024;
 
+/// Columns, aligned. The first row is the head.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(row.len().max(widths.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(line.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// `1 item`, `2 items`, `1,046 files`.
 pub fn count(number: usize, one: &str) -> String {
     let digits = number.to_string();

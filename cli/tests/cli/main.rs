@@ -22,6 +22,7 @@ mod reseal;
 mod sandbox;
 mod seal;
 mod set;
+mod status;
 mod tampering;
 mod terminal;
 mod unseal;

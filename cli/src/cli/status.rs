@@ -1,0 +1,31 @@
+//! `bulla status`
+
+use clap::Args;
+
+use super::{ClusterArgs, ReportFormat};
+
+/// `bulla status`
+#[derive(Args)]
+#[command(after_long_help = "Examples:
+  bulla status                        all namespaces of the current context
+  bulla status -n shop --context prod
+
+Shows each SealedSecret with its state and the sealing keys that open it, and how many no other key opens. Exits with 10 when
+one is not ready.")]
+pub struct StatusArgs {
+    /// Only this namespace
+    #[arg(short = 'n', long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// All namespaces (the default)
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Exit with 0 although something is not ready
+    #[arg(long)]
+    pub exit_zero: bool,
+    /// How to show it
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: ReportFormat,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}

@@ -1,0 +1,121 @@
+//! `bulla status`
+
+use std::collections::BTreeMap;
+
+use bulla::open::readers;
+use bulla::recipient::Fingerprint;
+use bulla::resource::{SealedSecret, SealingKey};
+use serde_json::json;
+
+use super::Done;
+use crate::cli::{ReportFormat, StatusArgs};
+use crate::cluster::{self, word};
+use crate::failure::{Exit, Result};
+use crate::output;
+use crate::output::plain::{count, table};
+
+/// A SealedSecret, as far as it is told.
+struct Row {
+    namespace: String,
+    name: String,
+    /// True, False or Unknown; Unknown too when the controller has not looked at this generation.
+    ready: String,
+    reason: String,
+    message: String,
+    /// Names of the cluster's keys that open all of it.
+    keys: Vec<String>,
+    /// The one key without which part of it does not open.
+    needs: Vec<String>,
+    suspended: bool,
+}
+
+pub fn run(args: &StatusArgs) -> Result<Done> {
+    let cluster = cluster::connect(&args.cluster)?;
+    // Who may see SealedSecrets and not the keys sees what there is.
+    let keys = match cluster.keys() {
+        Ok(keys) => keys,
+        Err(failure) if failure.exit == Exit::Failed => {
+            output::note(&format!("{}: keys are not told", failure.message));
+            Vec::new()
+        }
+        Err(failure) => return Err(failure),
+    };
+    let names: BTreeMap<Fingerprint, String> = keys.iter().filter_map(fingerprint).collect();
+    let mut rows = Vec::new();
+    cluster.each_sealed(args.namespace.as_deref(), |sealed| rows.push(row(&sealed, &names)))?;
+    rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let waiting = rows.iter().filter(|row| row.ready != "True" && !row.suspended).count();
+    let mut needed: BTreeMap<&str, usize> = names.values().map(|name| (name.as_str(), 0)).collect();
+    for name in rows.iter().flat_map(|row| &row.needs) {
+        *needed.entry(name).or_default() += 1;
+    }
+    if args.output == ReportFormat::Json {
+        let entries: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "namespace": row.namespace, "name": row.name, "ready": row.ready, "reason": row.reason,
+                    "message": row.message, "keys": row.keys, "needs": row.needs, "suspended": row.suspended,
+                })
+            })
+            .collect();
+        output::document(json!({
+            "context": cluster.context,
+            "sealedSecrets": entries,
+            "summary": { "total": rows.len(), "notReady": waiting, "neededBy": needed },
+        }))?;
+    } else if rows.is_empty() {
+        output::say(&format!("no SealedSecret in {}", cluster.context));
+    } else {
+        let mut lines = vec![["NAMESPACE", "NAME", "READY", "REASON", "KEYS"].map(String::from).to_vec()];
+        for row in &rows {
+            let ready = if row.suspended { format!("{} (suspended)", row.ready) } else { row.ready.clone() };
+            let keys = if row.keys.is_empty() { "-".to_owned() } else { row.keys.join(", ") };
+            lines.push(vec![row.namespace.clone(), row.name.clone(), ready, row.reason.clone(), keys]);
+        }
+        output::data(table(&lines).as_bytes())?;
+        for row in rows.iter().filter(|row| row.ready == "False" && !row.message.is_empty()) {
+            output::say(&format!("{}/{}: {}", row.namespace, row.name, row.message));
+        }
+        for (name, number) in &needed {
+            output::say(&format!("{} that only {name} opens", count(*number, "SealedSecret")));
+        }
+        output::say(&format!("{} in {}, {waiting} not ready", count(rows.len(), "SealedSecret"), cluster.context));
+    }
+    Ok(if waiting > 0 && !args.exit_zero { Done::Findings } else { Done::Well })
+}
+
+fn fingerprint(key: &SealingKey) -> Option<(Fingerprint, String)> {
+    Some((key.status.as_ref()?.fingerprint.as_ref()?.parse().ok()?, key.metadata.name.clone()?))
+}
+
+fn row(sealed: &SealedSecret, names: &BTreeMap<Fingerprint, String>) -> Row {
+    let status = sealed.status.clone().unwrap_or_default();
+    let condition = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    // What the controller said of an older generation it did not say of this one.
+    let current = status.observed_generation == sealed.metadata.generation;
+    let maps = readers(&sealed.spec);
+    let own: Vec<Vec<&String>> =
+        maps.iter().map(|map| map.iter().filter_map(|fingerprint| names.get(fingerprint)).collect()).collect();
+    let mut keys: Vec<String> =
+        names.values().filter(|name| !own.is_empty() && own.iter().all(|map| map.contains(name))).cloned().collect();
+    keys.sort();
+    let mut needs: Vec<String> =
+        own.iter().filter_map(|map| if let [only] = map.as_slice() { Some((*only).clone()) } else { None }).collect();
+    needs.sort();
+    needs.dedup();
+    Row {
+        namespace: word(sealed.metadata.namespace.as_deref().unwrap_or_default()),
+        name: word(sealed.metadata.name.as_deref().unwrap_or_default()),
+        ready: condition.filter(|_| current).map_or_else(|| "Unknown".into(), |condition| word(&condition.status)),
+        reason: match condition {
+            Some(condition) if current => word(&condition.reason),
+            Some(_) => "NotObserved".into(),
+            None => "NoStatus".into(),
+        },
+        message: condition.filter(|_| current).map(|condition| word(&condition.message)).unwrap_or_default(),
+        keys,
+        needs,
+        suspended: sealed.spec.suspend == Some(true),
+    }
+}
