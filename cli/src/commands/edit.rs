@@ -43,7 +43,7 @@ pub fn run(args: &EditArgs) -> Result<Done> {
     let asked = choice.scope(None)?;
     // Nobody types what could not be sealed.
     set_all(&mut sealed.object.clone(), &[], targets, asked)
-        .map_err(|error| sealed.in_file(&file, &stream).set(&place, targets, &error))?;
+        .map_err(|error| sealed.in_file(&file, &stream).by_rule(choice.by_rule).set(&place, targets, &error))?;
     let values = if args.show || !args.identities.is_empty() {
         let held = identities::resolve(&args.identities, false)?;
         let in_file = sealed.in_file(&file, &stream);
@@ -62,7 +62,7 @@ pub fn run(args: &EditArgs) -> Result<Done> {
     }
     let set: Vec<_> = change.set.iter().map(|(key, value)| (key.as_str(), value)).collect();
     set_all(&mut sealed.object, &set, targets, asked)
-        .map_err(|error| sealed.in_file(&file, &stream).set(&place, targets, &error))?;
+        .map_err(|error| sealed.in_file(&file, &stream).by_rule(choice.by_rule).set(&place, targets, &error))?;
     for key in change.set.keys() {
         if let Some(item) = sealed.object.spec.items.get(key) {
             edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));

@@ -53,8 +53,9 @@ pub fn list(args: &KeysListArgs) -> Result<Done> {
         return Ok(Done::Well);
     }
     let preferred = keys.iter().filter_map(|key| key.status.as_ref()?.preferred_at.as_ref()).max().cloned();
-    let mut rows =
-        vec![["NAME", "FORMAT", "STATE", "PUBLISHED", "PREFERRED", "NEEDED-BY", "FINGERPRINT"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["NAME", "FORMAT", "STATE", "PUBLISHED", "PREFERRED", "NEEDED-BY", "FINGERPRINT"].map(String::from).to_vec(),
+    ];
     for key in &keys {
         let status = key.status.clone().unwrap_or_default();
         let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());

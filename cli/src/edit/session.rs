@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zeroize::Zeroizing;
 
 use crate::failure::{self, Exit, Failure, Result, shown};
@@ -27,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Session {
     shared: Arc<Shared>,
     file: PathBuf,
+    /// Asks the thread to answer when it has seen all signals that have come until now.
+    settle: UnboundedSender<mpsc::Sender<()>>,
 }
 
 struct Shared {
@@ -44,6 +47,8 @@ struct State {
 enum Phase {
     Between,
     Editing(Pid),
+    /// The editor is at its end; signals that came before it are still to be seen.
+    Ended,
     Gone,
 }
 
@@ -52,9 +57,10 @@ impl Session {
     pub fn start(text: &str) -> Result<Self> {
         let folder = folder()?;
         let shared = Arc::new(Shared { folder, state: Mutex::new(State { phase: Phase::Between, ended: false }) });
-        let session = Self { file: shared.folder.join("items.yaml"), shared };
+        let (settle, asked) = unbounded_channel();
+        let session = Self { file: shared.folder.join("items.yaml"), shared, settle };
         // Nothing is written before somebody listens.
-        session.listen()?;
+        session.listen(asked)?;
         let write = || {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&session.file)?.write_all(text.as_bytes())
         };
@@ -102,6 +108,12 @@ impl Session {
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
         {
         }
+        self.shared.state().phase = Phase::Ended;
+        // A Ctrl-C that was the editor's must not end this program because it is noticed late.
+        let (tell, told) = mpsc::channel();
+        if self.settle.send(tell).is_ok() {
+            _ = told.recv();
+        }
         self.shared.state().phase = Phase::Between;
         child.wait().map_err(|error| Failure::new(format!("can't wait for the editor {name}: {error}")))
     }
@@ -114,7 +126,7 @@ impl Session {
         })
     }
 
-    fn listen(&self) -> Result<()> {
+    fn listen(&self, mut asked: UnboundedReceiver<mpsc::Sender<()>>) -> Result<()> {
         let fail = |error: std::io::Error| Failure::new(format!("can't listen for signals: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
         let shared = Arc::clone(&self.shared);
@@ -133,12 +145,25 @@ impl Session {
             }
             _ = tell.send(Ok(()));
             let [interrupt, quit, terminate, hangup] = signals.as_mut_slice() else { return };
+            let mut settling = None;
             loop {
                 let of_terminal = tokio::select! {
+                    biased;
                     _ = interrupt.recv() => true,
                     _ = quit.recv() => true,
                     _ = terminate.recv() => false,
                     _ = hangup.recv() => false,
+                    Some(tell) = asked.recv(), if settling.is_none() => {
+                        settling = Some(tell);
+                        continue;
+                    }
+                    // Signals are looked for when this thread goes to sleep, however shortly.
+                    () = tokio::time::sleep(Duration::from_millis(1)), if settling.is_some() => {
+                        if let Some(tell) = settling.take() {
+                            _ = tell.send(());
+                        }
+                        continue;
+                    }
                 };
                 shared.signalled(of_terminal).await;
             }
@@ -164,8 +189,8 @@ impl Shared {
             let mut state = self.state();
             match state.phase {
                 // From the keyboard it has gone to the editor as well, which knows better.
-                Phase::Editing(_) if of_terminal => return,
-                Phase::Editing(_) => state.ended = true,
+                Phase::Editing(_) | Phase::Ended if of_terminal => return,
+                Phase::Editing(_) | Phase::Ended => state.ended = true,
                 Phase::Between | Phase::Gone => {
                     wipe(&self.folder);
                     std::process::exit(130);

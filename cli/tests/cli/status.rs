@@ -18,21 +18,33 @@ fn server(sandbox: &Sandbox, sealed: Vec<Value>, keys: Value) {
                 let mut head = String::new();
                 while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
                 let Some(path) = head.split(' ').nth(1) else { break };
-                let from: usize =
-                    path.split("continue=").nth(1).and_then(|t| t.split('&').next()).map_or(0, |t| t.parse().expect("ours"));
+                let from: usize = path
+                    .split("continue=")
+                    .nth(1)
+                    .and_then(|t| t.split('&').next())
+                    .map_or(0, |t| t.parse().expect("ours"));
                 let (status, body) = if path.contains("/sealingkeys") {
                     if keys.is_null() {
                         (403, json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden"}))
                     } else {
-                        (200, json!({"kind": "SealingKeyList", "apiVersion": "bulla.dev/v1alpha1", "metadata": {}, "items": keys}))
+                        (
+                            200,
+                            json!({"kind": "SealingKeyList", "apiVersion": "bulla.dev/v1alpha1", "metadata": {}, "items": keys}),
+                        )
                     }
                 } else {
                     let next = if from + 2 < sealed.len() { (from + 2).to_string() } else { String::new() };
                     let page = &sealed[from..sealed.len().min(from + 2)];
-                    (200, json!({"kind": "SealedSecretList", "apiVersion": "bulla.dev/v1alpha1", "metadata": {"continue": next}, "items": page}))
+                    (
+                        200,
+                        json!({"kind": "SealedSecretList", "apiVersion": "bulla.dev/v1alpha1", "metadata": {"continue": next}, "items": page}),
+                    )
                 };
                 let body = body.to_string();
-                let head = format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 if reader.get_mut().write_all((head + &body).as_bytes()).is_err() {
                     break;
                 }
@@ -109,6 +121,10 @@ fn all_is_well() {
     let one = object(&sandbox, "db", ready("True", "Synced", 2));
     status(&sandbox, vec![one.clone()], &["-n", "shop"]).well();
     let run = status(&sandbox, vec![one], &["--no-keys"]).well();
-    assert!(run.err.starts_with("note: you have no right to the keys") && run.text().ends_with("Synced   -\n"), "{}", run.err);
+    assert!(
+        run.err.starts_with("note: you have no right to the keys") && run.text().ends_with("Synced   -\n"),
+        "{}",
+        run.err
+    );
     assert_eq!(status(&sandbox, vec![], &[]).well().err, "no SealedSecret in prod\n");
 }
