@@ -522,3 +522,6 @@ fn verify(merged: &Stream, wanted: &[Wanted]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
