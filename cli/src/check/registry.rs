@@ -50,6 +50,7 @@ pub const ALL: &[&Rule] = &[
     &rules::bul012::RULE,
     &rules::bul013::RULE,
     &rules::bul014::RULE,
+    &rules::bul015::RULE,
     &rules::bul101::RULE,
     &rules::bul102::RULE,
     &rules::bul103::RULE,

@@ -477,7 +477,19 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
         return;
     }
     match &node.kind {
-        NodeKind::Scalar { .. } => rules::bul002::scalar(cx, node, path.key.unwrap_or_default()),
+        NodeKind::Scalar { value, .. } => {
+            let key = path.key.unwrap_or_default();
+            rules::bul002::scalar(cx, node, key);
+            let Some(object) = path.object.filter(|object| !path.values && object.kind != "ConfigMap") else { return };
+            let login =
+                key != "value" && value.len() < 4096 && !value.contains('\n') && super::value::password_in_url(value);
+            let key_of_server = object.kind == "EncryptionConfiguration"
+                && key == "secret"
+                && rules::bul003::is_secret_text(key, value);
+            if login || key_of_server {
+                rules::bul015::report(cx, node.alias.unwrap_or(node.span), key, object);
+            }
+        }
         NodeKind::Sequence { items, .. } => {
             let key = path.key.unwrap_or_default();
             match key {

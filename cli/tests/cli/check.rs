@@ -116,6 +116,12 @@ fn secrets_are_found_wherever_they_hide() {
             7,
         ),
         (
+            "source.yaml",
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: a}\nspec:\n  url: https://bot:hunter2x@git.test/a.git\n",
+            "BUL015",
+            5,
+        ),
+        (
             "README.md",
             "# x\n\n```yaml\napiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData:\n  password: hunter2x\n```\n",
             "BUL001",

@@ -155,7 +155,7 @@ pub fn fake_store(cx: &Cx<'_>, node: &Node, object: &Named) {
         let Some(entry) = item.entry("value") else { continue };
         if entry.value.scalar().is_some_and(|text| assess(text) == Verdict::Value) {
             let key = item.get("key").and_then(Node::scalar).unwrap_or_default();
-            report(cx, &entry.key, key, Some(object));
+            super::bul015::report(cx, entry.key.span, key, object);
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod bul011;
 pub mod bul012;
 pub mod bul013;
 pub mod bul014;
+pub mod bul015;
 pub mod bul101;
 pub mod bul102;
 pub mod bul103;

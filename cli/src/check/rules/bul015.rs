@@ -1,0 +1,25 @@
+//! BUL015: a literal credential in a field of another object.
+
+use bulla::manifest::Span;
+
+use crate::check::cx::{Cx, Named, clean};
+use crate::check::registry::{Rule, Severity};
+
+pub const RULE: Rule = Rule {
+    id: "BUL015",
+    name: "object-field",
+    severity: Severity::Error,
+    summary: "a literal credential in a field of another object",
+    page: include_str!("../../../../docs/rules/BUL015.md"),
+};
+
+/// Says it of the field `key`.
+pub fn report(cx: &Cx<'_>, at: Span, key: &str, object: &Named) {
+    let key = clean(key);
+    let mut finding =
+        cx.finding(&RULE, at, format!("a literal credential in {} {}: {key}", object.kind, object.called()));
+    finding.help.push("take it from a Secret (secretRef), and seal that one: bulla set FILE KEY".into());
+    finding.object = object.path();
+    finding.keys = vec![key];
+    cx.add(finding);
+}
