@@ -138,6 +138,7 @@ const MANIFESTS: &[&str] = &[
     "-pass",
     "pass:",
     "auths",
+    "\"auth\"",
     "dockerc",
     "ocker",
     "-key-data",

@@ -48,7 +48,8 @@ fn add(cx: &Cx<'_>, at: &Node) {
 
 /// The first field with a login.
 fn first(node: &Node) -> Option<&Node> {
-    node.get("auths")?.entries()?.iter().find_map(|registry| {
+    let Some(auths) = node.get("auths") else { return older(node) };
+    auths.entries()?.iter().find_map(|registry| {
         registry.value.entries()?.iter().find_map(|entry| {
             let (field, value) = (entry.key.scalar()?, entry.value.scalar()?);
             let verdict = match field {
@@ -59,6 +60,18 @@ fn first(node: &Node) -> Option<&Node> {
             (verdict == Verdict::Value).then_some(&entry.key)
         })
     })
+}
+
+/// The older form (`.dockercfg`): registries without `auths` around them. Only a login in base64 tells it from other mappings.
+fn older(node: &Node) -> Option<&Node> {
+    node.entries()?.iter().filter(|registry| registry.key.scalar().is_some_and(|key| key.contains('.'))).find_map(
+        |registry| {
+            let entry = registry.value.entry("auth")?;
+            let value = entry.value.scalar()?;
+            let joined = decode(value).is_some_and(|bytes| bytes.contains(&b':'));
+            (joined && login(value) == Verdict::Value).then_some(&entry.key)
+        },
+    )
 }
 
 /// Of base64 of `user:password`.
