@@ -31,6 +31,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     log(&args);
     no_core_dumps();
+    no_huge_pages();
     // Two threads wait for the network, as many as there are cores decrypt; each has an arena of memory of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -77,6 +78,14 @@ fn no_core_dumps() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if setrlimit(Resource::Core, none).is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
         tracing::warn!("core dumps could not be turned off");
+    }
+}
+
+/// A page of 2 MiB for every few KiB that a thread uses is most of what this program would take. Where `always` is set in
+/// `/sys/kernel/mm/transparent_hugepage/enabled` it is not enough that the allocator asks for none.
+fn no_huge_pages() {
+    if rustix::thread::disable_transparent_huge_pages(true).is_err() {
+        tracing::debug!("huge pages could not be turned off: memory will look larger");
     }
 }
 
