@@ -15,6 +15,7 @@ mod exec;
 mod generate;
 mod keylife;
 mod policy;
+mod program;
 mod relocate;
 mod status;
 pub use edit::*;
@@ -22,6 +23,7 @@ pub use exec::*;
 pub use generate::*;
 pub use keylife::*;
 pub use policy::*;
+pub use program::*;
 pub use relocate::*;
 pub use status::*;
 mod check;
@@ -34,7 +36,6 @@ pub use check::*;
 #[command(
     name = "bulla",
     version,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     after_long_help = "Examples:
   bulla init --context prod-eu --as prod         whom this repository seals for: .bulla.yaml
@@ -90,6 +91,10 @@ pub enum Command {
     Keys(KeysArgs),
     /// Print the manifests that install the controller.
     Install(InstallArgs),
+    /// Print the script that completes for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them.
+    Man(ManArgs),
 }
 
 /// YAML or JSON.

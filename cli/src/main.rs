@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 mod check;
 mod cli;
 mod cluster;
@@ -18,12 +16,16 @@ mod input;
 mod model;
 mod output;
 mod policy;
+mod program;
 mod recipients;
 mod tree;
 
 fn main() -> ExitCode {
     core_dumps(false);
-    commands::run(cli::Cli::parse())
+    match program::typed() {
+        Ok(cli) => commands::run(cli),
+        Err(code) => code,
+    }
 }
 
 /// A core dump could hold values. Where that can't be had there is nothing better to do.

@@ -16,6 +16,7 @@ mod install;
 pub mod keygen;
 mod keylife;
 mod keys;
+mod program;
 mod recipients;
 mod relocate;
 mod reseal;
@@ -112,6 +113,8 @@ pub fn run(cli: Cli) -> ExitCode {
             status::run(&args)
         }
         Command::Install(args) => install::run(&args),
+        Command::Completions(args) => program::completions(&args),
+        Command::Man(args) => program::man(&args),
     };
     match result {
         Ok(Done::Well) => ExitCode::SUCCESS,

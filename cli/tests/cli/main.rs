@@ -17,6 +17,7 @@ mod keygen;
 mod kill;
 mod merge;
 mod policy;
+mod program;
 mod relocate;
 mod reseal;
 mod sandbox;
