@@ -97,6 +97,57 @@ async fn a_restart_with_nothing_to_do_does_nothing() -> Result<()> {
     world.finish().await
 }
 
+/// Requests for Secrets and SealedSecrets that are neither lists nor watches, as the API server counts them.
+async fn singly(world: &World) -> Result<BTreeMap<(String, String), u64>> {
+    let mut requests = world.cluster.apiserver_requests().await?;
+    requests.retain(|(verb, resource), _| {
+        let resource = resource.split('/').next().unwrap_or_default();
+        matches!(resource, "secrets" | "sealedsecrets.bulla.dev") && verb != "LIST" && verb != "WATCH"
+    });
+    Ok(requests)
+}
+
+async fn until_applied(world: &World, count: usize) -> Result<()> {
+    let count = count.to_string();
+    eventually("all to be applied", SOON, async || {
+        let metrics = world.get("metrics", "/metrics").await?.1;
+        ensure!(counted(&metrics, "bulla_sealed_secrets{reason=\"Applied\"}") == count, "{metrics}");
+        Ok(())
+    })
+    .await
+}
+
+/// Nobody else uses this API server, and this test looks at the controller only while it counts.
+#[tokio::test]
+async fn the_api_server_counts_no_get_and_no_write_for_a_restart() -> Result<()> {
+    let mut world = World::alone("quiet").await?;
+    for number in 0..100 {
+        let sealed = world.seal(&format!("db-{number}"), &[("a", "hunter2-quiet")]).await?;
+        world.create(&sealed).await?;
+    }
+    until_applied(&world, 100).await?;
+    let last = world.seal("last", &[("a", "hunter2-quiet")]).await?;
+    world.stop().await?;
+
+    let before = singly(&world).await?;
+    world.start().await?;
+    until_applied(&world, 100).await?;
+    // Whatever the start queued is done before an object that is applied later: changes come first only among what waits,
+    // and nothing does.
+    ensure!(singly(&world).await? == before, "{before:?} became {:?}", singly(&world).await?);
+    world.create(&last).await?;
+    until_applied(&world, 101).await?;
+    let mut expected = before;
+    for (verb, resource) in
+        [("POST", "sealedsecrets.bulla.dev"), ("POST", "secrets"), ("PUT", "sealedsecrets.bulla.dev/status")]
+    {
+        *expected.entry((verb.to_owned(), resource.to_owned())).or_default() += 1;
+    }
+    let after = singly(&world).await?;
+    ensure!(after == expected, "expected {expected:?}, not {after:?}");
+    world.finish().await
+}
+
 /// What a status says is believed of this very object, these settings and this very Secret only.
 #[tokio::test]
 async fn after_a_restore_a_move_an_upgrade_or_a_changed_setting_it_ends_right() -> Result<()> {

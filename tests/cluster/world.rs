@@ -56,6 +56,21 @@ impl World {
         static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
         let cluster = cluster()?;
         INSTALLED.get_or_try_init(async || cluster.install_crds(&definitions()).await).await?;
+        Self::on(cluster, prefix).await
+    }
+
+    /// With a control plane of its own and a controller that is ready: the API server counts nobody else's requests.
+    pub async fn alone(prefix: &str) -> Result<Self> {
+        let plane = tokio::task::spawn_blocking(ControlPlane::start).await??;
+        // As the shared one, it ends with the process.
+        let plane: &'static ControlPlane = Box::leak(Box::new(plane));
+        plane.install_crds(&definitions()).await?;
+        let mut world = Self::on(plane, prefix).await?;
+        world.start().await?;
+        Ok(world)
+    }
+
+    async fn on(cluster: &'static ControlPlane, prefix: &str) -> Result<Self> {
         let system = cluster.namespace(&format!("{prefix}-sys")).await?;
         let app = cluster.namespace(prefix).await?;
         let world = Self {
