@@ -6,7 +6,7 @@
 //! file, the network, the environment or randomness.
 //!
 //! `lex` and `parse` make a tree; `exec` walks it; `format` is Go's fmt; `builtins` and `sprig` are the functions. What the
-//! functions get and may call is [`exec::Exec`]. A new function is an entry in one table, and lines in
+//! functions get and may call is `exec::Exec`. A new function is an entry in one table, and lines in
 //! `tests/templates/*.jsonl` that Go has rendered too.
 
 mod builtins;
