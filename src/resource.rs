@@ -4,7 +4,6 @@
 //! and [`crate::envelope`], and whether the whole of it is sound is decided by [`crate::open::inspect`].
 #![allow(clippy::duplicated_attributes, reason = "each print column names its type and path")]
 // Clippy takes the keys of different printcolumns for duplicates.
-#![allow(clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,6 @@
 //!
 //! The variables `GIT_*` that a hook gets count: in one of them `git commit FILE` names the index that is going to be
 //! committed, which is not the repository's own.
-#![allow(dead_code, reason = "commands take what they need of it")]
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -161,11 +160,6 @@ impl Repo {
             Failure::new("this is a bare Git repository, or the inside of one: there is no working tree")
                 .help("run this in a clone or worktree")
         })
-    }
-
-    /// Whether there is no working tree here.
-    pub const fn is_bare(&self) -> bool {
-        self.root.is_none()
     }
 
     /// Whether the history was cut off.

@@ -2,7 +2,6 @@
 //!
 //! A policy comes from the repository, and so from whoever may open a pull request. It is read whole or not at all; it names
 //! only files of the repository; nothing in it is executed. Every field keeps its place, for errors and for `check`.
-#![allow(dead_code, reason = "what only some commands ask for")]
 
 mod date;
 pub mod edit;
