@@ -1,4 +1,4 @@
-//! BUL015: a literal credential in a field of another object.
+//! BUL015: a literal credential in a field of another object, or in settings.
 
 use bulla::manifest::Span;
 
@@ -9,7 +9,7 @@ pub const RULE: Rule = Rule {
     id: "BUL015",
     name: "object-field",
     severity: Severity::Error,
-    summary: "a literal credential in a field of another object",
+    summary: "a literal credential in a field of another object, or in settings",
     page: include_str!("../../../../docs/rules/BUL015.md"),
 };
 
