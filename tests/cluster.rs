@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod cluster {
+    mod bitnami;
+    mod bitnami_http;
     mod http;
     mod keys;
     mod objects;

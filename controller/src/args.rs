@@ -13,6 +13,7 @@ use bulla::resource::Drift;
 use bulla::scope::is_dns_label;
 use clap::{Parser, ValueEnum};
 
+use crate::bitnami::args::{BitnamiArgs, BitnamiSettings};
 use crate::lease::Timing;
 
 /// Turns SealedSecret resources into native Secrets.
@@ -103,6 +104,9 @@ pub struct Args {
     /// How it is logged.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// The other format.
+    #[command(flatten)]
+    pub bitnami: BitnamiArgs,
 }
 
 /// `--drift`.
@@ -184,6 +188,8 @@ pub struct Settings {
     pub configured: Vec<Configured>,
     /// Whether statuses are disbelieved on start.
     pub verify_on_start: bool,
+    /// The other format.
+    pub bitnami: BitnamiSettings,
 }
 
 impl Args {
@@ -252,6 +258,7 @@ impl Args {
             cluster_name: self.cluster_name.clone(),
             configured,
             verify_on_start: self.verify_on_start,
+            bitnami: self.bitnami.settings()?,
         })
     }
 }
@@ -288,7 +295,15 @@ const MAX_DURATION: Duration = Duration::from_secs(8760 * 3600);
 /// # Errors
 /// What is wrong with it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "not a duration such as 24h, 1h30m or 0s, at most 8760h".to_owned();
+    duration_up_to(text, MAX_DURATION)
+}
+
+/// The same, with another limit.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration_up_to(text: &str, most: Duration) -> Result<Duration, String> {
+    let wrong = || format!("not a duration such as 24h, 1h30m or 0s, at most {}h", most.as_secs() / 3600);
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -308,7 +323,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         sum = unit.checked_mul(number).and_then(|part| sum.checked_add(part)).ok_or_else(wrong)?;
         rest = &rest[letters..];
     }
-    if text.is_empty() || sum > MAX_DURATION { Err(wrong()) } else { Ok(sum) }
+    if text.is_empty() || sum > most { Err(wrong()) } else { Ok(sum) }
 }
 
 #[cfg(test)]

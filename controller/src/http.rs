@@ -37,6 +37,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::args::Settings;
+use crate::bitnami;
 use crate::keyring::Ring;
 use crate::metrics::{Metrics, Served, text};
 use crate::reconcile::verdict_of_open;
@@ -60,6 +61,8 @@ pub struct Server {
     pub synced: Arc<AtomicBool>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The other format, where it is on.
+    pub bitnami: Option<bitnami::Shared>,
     requests: Semaphore,
     /// Decryption for strangers: one at a time, so that it never takes more than one core from reconciliation.
     crypto: Arc<Semaphore>,
@@ -72,22 +75,28 @@ impl Server {
         settings: Arc<Settings>,
         synced: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
+        bitnami: Option<bitnami::Shared>,
     ) -> Arc<Self> {
         let (requests, crypto) = (Semaphore::new(MAX_REQUESTS), Arc::new(Semaphore::new(1)));
-        Arc::new(Self { ring, settings, synced, metrics, requests, crypto })
+        Arc::new(Self { ring, settings, synced, metrics, bitnami, requests, crypto })
     }
 }
 
 /// The routes of `--http-addr`.
 pub fn routes(server: Arc<Server>) -> Router {
-    let v1 = Router::new()
+    let mut v1 = Router::new();
+    if server.bitnami.is_some() {
+        v1 = v1.route("/v1/cert.pem", get(bitnami::http::certificate)).route("/v1/rotate", post(rotate));
+    }
+    let v1 = v1
         .route("/v1/verify", post(verify))
         .route("/v1/rewrap", post(rewrap_lines))
         .route("/v1/reseal", post(reseal_object))
         .route(PROVE_PATH, post(prove))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(server.clone(), proven))
-        .layer(from_fn_with_state(server.clone(), bounded));
+        .layer(from_fn_with_state(server.clone(), bounded))
+        .layer(from_fn_with_state(server.clone(), bitnami::http::counted));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -109,12 +118,14 @@ pub fn metrics_routes(registry: Registry) -> Router {
     Router::new().route("/metrics", get(answer))
 }
 
-fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+/// JSON.
+pub fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let bytes = serde_json::to_vec(body).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
-fn problem(status: StatusCode, error: &str, message: &str) -> Response {
+/// An error.
+pub fn problem(status: StatusCode, error: &str, message: &str) -> Response {
     answer(status, &json!({ "error": error, "message": message }))
 }
 
@@ -124,6 +135,8 @@ async fn bounded(State(server): State<Arc<Server>>, request: Request, next: Next
         "/v1/verify" => "/v1/verify",
         "/v1/rewrap" => "/v1/rewrap",
         "/v1/reseal" => "/v1/reseal",
+        "/v1/cert.pem" => "/v1/cert.pem",
+        "/v1/rotate" => "/v1/rotate",
         PROVE_PATH => PROVE_PATH,
         _ => "other",
     };
@@ -197,7 +210,8 @@ async fn prove(body: Result<Bytes, BytesRejection>) -> Response {
 
 async fn ready(State(server): State<Arc<Server>>) -> Response {
     let (keys, caches) = (server.ring.borrow().complete, server.synced.load(Ordering::Acquire));
-    if keys && caches {
+    let theirs = server.bitnami.as_ref().is_none_or(|shared| shared.ring.borrow().complete);
+    if keys && theirs && caches {
         return "ok\n".into_response();
     }
     problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the keys or the caches are not in yet")
@@ -213,7 +227,7 @@ fn taken(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Box<Response>> {
 }
 
 /// Runs what takes time off the asynchronous threads, one at a time.
-async fn compute<T: Send + 'static>(
+pub async fn compute<T: Send + 'static>(
     server: &Server,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Box<Response>> {
@@ -246,6 +260,11 @@ async fn verify(State(server): State<Arc<Server>>, body: Result<Bytes, BytesReje
         Ok(body) => body,
         Err(response) => return *response,
     };
+    match bitnami::http::taken(&server, &body) {
+        Ok(Some((shared, sent))) => return bitnami::http::verify(&server, shared, sent).await,
+        Ok(None) => {}
+        Err(response) => return *response,
+    }
     let sealed = match parse_sealed(&body) {
         Ok(sealed) => sealed,
         Err(error) => return unusable(error, "a SealedSecret as its custom resource definition demands it"),
@@ -266,6 +285,23 @@ async fn verify(State(server): State<Arc<Server>>, body: Result<Bytes, BytesReje
             let body = json!({ "opens": false, "reason": verdict.reason, "message": verdict.message });
             answer(StatusCode::CONFLICT, &body)
         }
+    }
+}
+
+/// Seals an object of the other format for its newest key.
+async fn rotate(State(server): State<Arc<Server>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match taken(body) {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    match bitnami::http::taken(&server, &body) {
+        Ok(Some((shared, sent))) => bitnami::http::rotate(&server, shared, sent).await,
+        Ok(None) => problem(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unknown-kind",
+            "not a bitnami.com/v1alpha1 SealedSecret; for those of bulla.dev there are /v1/rewrap and /v1/reseal",
+        ),
+        Err(response) => *response,
     }
 }
 

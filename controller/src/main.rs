@@ -2,6 +2,7 @@
 
 mod api;
 mod args;
+mod bitnami;
 mod engine;
 mod events;
 mod http;

@@ -200,7 +200,8 @@ impl Metrics {
 
     /// A registry of them.
     pub fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("bulla");
+        let mut all = Registry::default();
+        let registry = all.sub_registry_with_prefix("bulla");
         registry.register("sealed_secrets", "SealedSecrets by the reason of Ready", self.objects.clone());
         registry.register("reconciliations", "Looks at a SealedSecret, by outcome", self.reconciliations.clone());
         registry.register("opened", "SealedSecrets decrypted", self.opened.clone());
@@ -227,7 +228,7 @@ impl Metrics {
         registry.register("api_request_seconds", "Time of requests to the API server", self.api.clone());
         registry.register("queue_seconds", "Time that SealedSecrets waited for their turn", self.waited.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
-        registry
+        all
     }
 }
 

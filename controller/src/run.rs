@@ -1,5 +1,6 @@
 //! Puts the parts together, and takes them apart again on SIGTERM.
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::api::Api;
 use crate::args::{Args, LogFormat, LogLevel, MOST_WATCHES, Scope, Settings};
+use crate::bitnami;
+use crate::bitnami::args::Mode;
+use crate::bitnami::compat;
+use crate::bitnami::keys::{Keys, RsaRing};
 use crate::engine::Engine;
 use crate::events::Events;
 use crate::http::{Server, listen, metrics_routes, routes, serve};
@@ -28,8 +33,26 @@ use crate::reconcile::Context;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut ignored = Vec::new();
+    let args = if compat::is_called_so(std::env::args_os().next().as_ref()) {
+        match called_controller() {
+            Ok(Some((args, unused))) => {
+                ignored = unused;
+                args
+            }
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => {
+                say(std::io::stderr(), &format!("error: {error}"));
+                return ExitCode::FAILURE;
+            }
+        }
+    } else {
+        Args::parse()
+    };
     log(&args);
+    for (flag, why) in ignored {
+        tracing::warn!(flag = format!("--{flag}"), why, "this flag changes nothing here");
+    }
     no_core_dumps();
     no_huge_pages();
     // Two threads wait for the network, as many as there are cores decrypt; each has an arena of memory of its own.
@@ -52,6 +75,29 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Flags that change nothing here, and why.
+type Ignored = Vec<(&'static str, &'static str)>;
+
+/// What the established controller's command line means. `None` when its version was asked for, and told.
+fn called_controller() -> Result<Option<(Args, Ignored)>, String> {
+    let given: Result<Vec<String>, _> = std::env::args_os().skip(1).map(OsString::into_string).collect();
+    let given = given.map_err(|_| "an argument is not UTF-8".to_owned())?;
+    let env = |name: &str| std::env::var(name).ok();
+    let translated = compat::translate(&given, env, &compat::own_namespace())?;
+    if translated.version {
+        say(std::io::stdout(), &format!("controller version: v{}", env!("CARGO_PKG_VERSION")));
+        return Ok(None);
+    }
+    let all = std::iter::once("controller".to_owned()).chain(translated.args);
+    let args = Args::try_parse_from(all).map_err(|error| error.to_string())?;
+    Ok(Some((args, translated.ignored)))
+}
+
+/// One line; whoever closed the other end does not want it.
+fn say(mut to: impl std::io::Write, line: &str) {
+    let _ = writeln!(to, "{line}");
 }
 
 /// Only what this program itself logs: what libraries say of a request can quote the API server, and that a value.
@@ -175,10 +221,21 @@ async fn run(args: &Args) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    let server = Server::new(ring.clone(), settings.clone(), synced.clone(), metrics.clone());
+    let (rsa_sender, rsa) = watch::channel(Arc::new(RsaRing::default()));
+    let shared = (settings.bitnami.mode != Mode::Off).then(|| bitnami::Shared {
+        ring: rsa,
+        hints: Arc::default(),
+        metrics: Arc::new(bitnami::metrics::Metrics::new()),
+    });
+    let mut registry = metrics.registry();
+    if let Some(shared) = &shared {
+        shared.metrics.register(&mut registry);
+    }
+
+    let server = Server::new(ring.clone(), settings.clone(), synced.clone(), metrics.clone(), shared.clone());
     let http = tokio::spawn(serve(listen(args.http_addr, "http").await?, routes(server), stop.clone()));
     let listener = listen(args.metrics_addr, "metrics").await?;
-    let scraped = tokio::spawn(serve(listener, metrics_routes(metrics.registry()), stop.clone()));
+    let scraped = tokio::spawn(serve(listener, metrics_routes(registry), stop.clone()));
 
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()));
     let fence = if settings.election.is_some() { Fence::closed() } else { Fence::open() };
@@ -221,10 +278,22 @@ async fn run(args: &Args) -> Result<()> {
                 needs,
             };
             let keys = tokio::spawn(keyring::run(keys));
+            let rsa_keys = shared.as_ref().map(|shared| {
+                tokio::spawn(bitnami::keys::run(Keys {
+                    api: api.clone(),
+                    events: events.clone(),
+                    settings: settings.bitnami.clone(),
+                    metrics: shared.metrics.clone(),
+                    ring: rsa_sender,
+                }))
+            });
             let opening = Semaphore::new(cores());
             let context = Arc::new(Context { api, events, settings, ring, metrics, opening });
             Engine::new(context, needs_sender, synced).run(role, stop).await;
             keys.abort();
+            if let Some(keys) = rsa_keys {
+                keys.abort();
+            }
             // Whatever was begun is done: the next one may begin.
             release_sender.send_replace(true);
             if let Some(election) = election

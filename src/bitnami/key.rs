@@ -260,10 +260,15 @@ impl PrivateKey {
         self.fingerprint
     }
 
+    /// Whether a wrapped session key has the length that this key makes: the others need no trying.
+    pub(super) const fn fits(&self, wrapped: &[u8]) -> bool {
+        wrapped.len() == self.bytes
+    }
+
     /// Unwraps a session key; `None` for every reason alike. Costs one private operation, unless the length already says
     /// that it is another key's.
     pub(super) fn unwrap(&self, wrapped: &[u8], label: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        if wrapped.len() != self.bytes {
+        if !self.fits(wrapped) {
             return None;
         }
         let mut out = Zeroizing::new(vec![0; self.key.min_output_size()]);

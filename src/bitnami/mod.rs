@@ -8,6 +8,7 @@
 //! What this format can't do, and the native one can: tell without a key that an item was moved; several recipients;
 //! one-line rotation; post-quantum secrecy.
 
+mod body;
 mod key;
 mod resource;
 mod sealed;
@@ -15,12 +16,13 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
+pub use body::parse_sealed;
 pub use key::{Certificate, CertificateError, KEY_BITS, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
 pub use resource::{
     API_VERSION, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, BitnamiStatus,
     CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,
 };
 pub use sealed::{
-    ItemError, OpenError, Opened, ResealError, Resealed, label, open, open_item, operations, reseal, seal, seal_item,
-    verify,
+    ItemError, OpenError, Opened, Operations, ResealError, Resealed, label, open, open_item, open_rendered, operations,
+    reseal, reseal_within, seal, seal_item, skips_owner, verify, verify_within,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::CustomResource;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::scope::Scope;
@@ -23,7 +24,7 @@ pub const CLUSTER_WIDE: &str = "sealedsecrets.bitnami.com/cluster-wide";
 pub const MANAGED: &str = "sealedsecrets.bitnami.com/managed";
 /// Annotation of a Secret that is there: the controller may add its keys to it.
 pub const PATCH: &str = "sealedsecrets.bitnami.com/patch";
-/// Annotation of a SealedSecret: its Secret gets no owner.
+/// Annotation in a template: the Secret gets no owner.
 pub const SKIP_SET_OWNER_REFERENCES: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 
 /// A SealedSecret of this format. Its CRD is the established controller's and is never written by us.
@@ -42,8 +43,9 @@ pub const SKIP_SET_OWNER_REFERENCES: &str = "sealedsecrets.bitnami.com/skip-set-
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BitnamiSealedSecretSpec {
-    /// The sealed values by the key they get in the Secret, each in base64.
-    #[serde(default, deserialize_with = "or_default")]
+    /// The sealed values by the key they get in the Secret, each in base64. What is no text is read as an empty one, which
+    /// opens nowhere: one bad item must not hide its object from whoever has to say so.
+    #[serde(default, deserialize_with = "texts")]
     pub encrypted_data: BTreeMap<String, String>,
     /// Of old files: the whole Secret as one sealed JSON document, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,9 +68,9 @@ pub struct BitnamiSecretTemplate {
     /// Whether the Secret is immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
-    /// Go templates over the opened items.
+    /// Go templates over the opened items. `null` leaves the opened item of this key out of the Secret.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
-    pub data: BTreeMap<String, String>,
+    pub data: BTreeMap<String, Option<String>>,
 }
 
 /// What a controller says of the object.
@@ -109,6 +111,19 @@ pub struct BitnamiCondition {
 /// Old files have `null` where nothing is.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A map of texts, or nothing.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Text(String),
+        Other(IgnoredAny),
+    }
+    let map: Option<BTreeMap<String, Text>> = Option::deserialize(deserializer)?;
+    let text = |text| if let Text::Text(text) = text { text } else { String::new() };
+    Ok(map.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
 /// The scope that annotations say: exactly `"true"` counts, and cluster-wide wins.

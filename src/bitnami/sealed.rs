@@ -11,7 +11,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::key::{Certificate, KeyFingerprint, PrivateKey, SESSION_KEY};
-use super::resource::{BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, scope_of, set_scope};
+use super::resource::{
+    BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,
+};
 use crate::encoding::base64;
 use crate::limits::{MAX_ITEMS, MAX_OBJECT};
 use crate::manifest::Stream;
@@ -19,6 +21,7 @@ use crate::metadata::is_last_applied;
 use crate::recipient::RandomnessError;
 use crate::scope::{Scope, is_item_key};
 use crate::secret::{PlainSecret, SecretValue};
+use crate::template::{self, Budget, Dialect, TemplateError};
 
 /// Bytes of an AES-GCM tag.
 const TAG: usize = 16;
@@ -94,6 +97,34 @@ pub enum ItemError {
     /// Sealed for another key or another place, or damaged: nobody can tell which.
     #[error("no key could decrypt it: sealed for another key, name, namespace or scope, or damaged")]
     NoKey,
+    /// More private operations than may be done.
+    #[error("it takes more private-key operations than are allowed")]
+    Operations,
+}
+
+/// How many RSA operations may still be done, when whoever asks is a stranger.
+#[derive(Debug)]
+pub struct Operations(usize);
+
+impl Operations {
+    /// So many.
+    #[must_use]
+    pub const fn at_most(number: usize) -> Self {
+        Self(number)
+    }
+
+    /// As many as it takes.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self(usize::MAX)
+    }
+
+    /// Takes so many off. Whether there were.
+    fn take(&mut self, number: usize) -> bool {
+        let left = self.0.checked_sub(number);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
+    }
 }
 
 struct Item {
@@ -119,8 +150,13 @@ impl Item {
         Ok(Self { bytes, wrapped })
     }
 
+    /// The wrapped session key, and what it encrypts.
+    fn parts(&self) -> Option<(&[u8], &[u8])> {
+        self.bytes.get(2..)?.split_at_checked(self.wrapped)
+    }
+
     fn open(&self, key: &PrivateKey, label: &[u8]) -> Option<SecretValue> {
-        let (wrapped, body) = self.bytes.get(2..)?.split_at_checked(self.wrapped)?;
+        let (wrapped, body) = self.parts()?;
         let session_key = key.unwrap(wrapped, label)?;
         let mut body = body.to_vec();
         let length = gcm(&session_key)?.open_in_place(nonce(), Aad::empty(), &mut body).ok()?.len();
@@ -139,10 +175,24 @@ pub fn open_item(
     keys: &[&PrivateKey],
     first: Option<KeyFingerprint>,
 ) -> Result<(SecretValue, KeyFingerprint), ItemError> {
+    open_item_within(text, label, keys, first, &mut Operations::unlimited())
+}
+
+fn open_item_within(
+    text: &str,
+    label: &[u8],
+    keys: &[&PrivateKey],
+    first: Option<KeyFingerprint>,
+    operations: &mut Operations,
+) -> Result<(SecretValue, KeyFingerprint), ItemError> {
     let item = Item::parse(text)?;
+    let wrapped = item.parts().map(|(wrapped, _)| wrapped).ok_or(ItemError::Truncated)?;
     let is_first = |key: &&&PrivateKey| Some(key.fingerprint()) == first;
     let order = keys.iter().filter(is_first).chain(keys.iter().filter(|key| !is_first(key)));
-    for key in order {
+    for key in order.filter(|key| key.fits(wrapped)) {
+        if !operations.take(1) {
+            return Err(ItemError::Operations);
+        }
         if let Some(value) = item.open(key, label) {
             return Ok((value, key.fingerprint()));
         }
@@ -179,6 +229,25 @@ pub enum OpenError {
     /// The opened `spec.data` is not a Secret.
     #[error("spec.data opens, and there is no Secret in it")]
     NotASecret,
+    /// It takes more RSA operations than the caller allows.
+    #[error("it takes more RSA operations than one request may cost")]
+    Operations,
+    /// A template does not render. Nothing of its text, of a value or of what it produced is told.
+    #[error("spec.template.data.{key}: {error}")]
+    Template {
+        /// The key under `template.data`.
+        key: String,
+        /// Where in the template, and why.
+        error: TemplateError,
+    },
+}
+
+impl OpenError {
+    /// Whether anybody can see it, without a key.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        matches!(self, Self::BothData | Self::TooManyItems(_) | Self::TooLarge(_) | Self::Key(_) | Self::Item { .. })
+    }
 }
 
 /// An opened SealedSecret.
@@ -227,7 +296,7 @@ pub fn open(
     hint: Option<KeyFingerprint>,
 ) -> Result<Opened, OpenError> {
     let spec = &sealed.spec;
-    let (values, key) = open_values(sealed, keys, hint)?;
+    let (values, key) = open_values(sealed, keys, hint, &mut Operations::unlimited())?;
     let mut secret = match values {
         Values::Items(data) => {
             let template = spec.template.clone().unwrap_or_default();
@@ -257,14 +326,16 @@ fn open_values(
     sealed: &BitnamiSealedSecret,
     keys: &[&PrivateKey],
     hint: Option<KeyFingerprint>,
+    operations: &mut Operations,
 ) -> Result<(Values, Option<KeyFingerprint>), OpenError> {
     let spec = &sealed.spec;
     inspect(spec)?;
     let label = label_of(sealed);
     let mut first = hint;
     if let Some(text) = spec.data.as_ref().filter(|text| !text.is_empty()) {
-        return match open_item(text, &label, keys, first) {
+        return match open_item_within(text, &label, keys, first, operations) {
             Ok((value, key)) => Ok((Values::Whole(value), Some(key))),
+            Err(ItemError::Operations) => Err(OpenError::Operations),
             Err(ItemError::NoKey) => Err(OpenError::NoKey(vec!["data".into()])),
             Err(error) => Err(OpenError::Item { key: None, error }),
         };
@@ -272,7 +343,8 @@ fn open_values(
     let mut data = BTreeMap::new();
     let mut closed = Vec::new();
     for (name, text) in &spec.encrypted_data {
-        match open_item(text, &label, keys, first) {
+        match open_item_within(text, &label, keys, first, operations) {
+            Err(ItemError::Operations) => return Err(OpenError::Operations),
             Ok((value, key)) => {
                 first = Some(key);
                 data.insert(name.clone(), value);
@@ -306,7 +378,61 @@ pub fn verify(
     keys: &[&PrivateKey],
     hint: Option<KeyFingerprint>,
 ) -> Result<(), OpenError> {
-    open_values(sealed, keys, hint).map(drop)
+    verify_within(sealed, keys, hint, &mut Operations::unlimited()).map(drop)
+}
+
+/// The same for a stranger. Which key it was, if there is anything to open.
+///
+/// # Errors
+/// [`OpenError`]; [`OpenError::Operations`] when it costs more than that.
+pub fn verify_within(
+    sealed: &BitnamiSealedSecret,
+    keys: &[&PrivateKey],
+    hint: Option<KeyFingerprint>,
+    operations: &mut Operations,
+) -> Result<Option<KeyFingerprint>, OpenError> {
+    open_values(sealed, keys, hint, operations).map(|(_, key)| key)
+}
+
+/// The whole Secret: opened, and `template.data` rendered over the opened items as the established controller does it: a
+/// template takes the place of the item of its name, `null` leaves that item out, and an item that is not there prints as
+/// `<no value>`. Files with `spec.data` have no templates.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_rendered(
+    sealed: &BitnamiSealedSecret,
+    keys: &[&PrivateKey],
+    hint: Option<KeyFingerprint>,
+) -> Result<Opened, OpenError> {
+    let mut opened = open(sealed, keys, hint)?;
+    let templates = sealed.spec.template.as_ref().map(|template| &template.data);
+    let is_old = sealed.spec.data.as_ref().is_some_and(|data| !data.is_empty());
+    let Some(templates) = templates.filter(|templates| !templates.is_empty() && !is_old) else { return Ok(opened) };
+    let dialect = Dialect::bitnami();
+    let context = template::Context::of_items(&opened.secret.data, &dialect);
+    let mut budget = Budget::default();
+    for (key, source) in templates {
+        let Some(source) = source else {
+            opened.secret.data.remove(key);
+            continue;
+        };
+        if !is_item_key(key) {
+            return Err(OpenError::Key(key.clone()));
+        }
+        let value = template::render(key, source, &context, &dialect, &mut budget)
+            .map_err(|error| OpenError::Template { key: key.clone(), error })?;
+        opened.secret.data.insert(key.clone(), value);
+    }
+    Ok(opened)
+}
+
+/// Whether the Secret gets no owner reference: what the template's annotations say.
+#[must_use]
+pub fn skips_owner(sealed: &BitnamiSealedSecret) -> bool {
+    let metadata = sealed.spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    annotations.and_then(|all| all.get(SKIP_SET_OWNER_REFERENCES)).is_some_and(|value| value == "true")
 }
 
 /// Seals a Secret as the established command does: the scope goes into the annotations of the SealedSecret and of the
@@ -365,6 +491,20 @@ pub enum Resealed {
 }
 
 impl Resealed {
+    /// Puts the texts into the object as it was sent, whatever else it has.
+    pub fn apply_to_json(self, object: &mut serde_json::Value) {
+        let Some(spec) = object.get_mut("spec").and_then(serde_json::Value::as_object_mut) else { return };
+        match self {
+            Self::Items(texts) => {
+                let texts = texts.into_iter().map(|(key, text)| (key, text.into())).collect();
+                spec.insert("encryptedData".to_owned(), serde_json::Value::Object(texts));
+            }
+            Self::Whole(text) => {
+                spec.insert("data".to_owned(), text.into());
+            }
+        }
+    }
+
     /// Puts the texts in; everything else stays.
     pub fn apply(self, sealed: &mut BitnamiSealedSecret) {
         match self {
@@ -396,7 +536,24 @@ pub fn reseal(
     hint: Option<KeyFingerprint>,
     certificate: &Certificate,
 ) -> Result<Resealed, ResealError> {
-    let (values, _) = open_values(sealed, keys, hint)?;
+    reseal_within(sealed, keys, hint, certificate, &mut Operations::unlimited())
+}
+
+/// The same for a stranger.
+///
+/// # Errors
+/// [`ResealError`]; [`OpenError::Operations`] when it costs more than that, sealing included.
+pub fn reseal_within(
+    sealed: &BitnamiSealedSecret,
+    keys: &[&PrivateKey],
+    hint: Option<KeyFingerprint>,
+    certificate: &Certificate,
+    limit: &mut Operations,
+) -> Result<Resealed, ResealError> {
+    if !limit.take(operations(sealed)) {
+        return Err(OpenError::Operations.into());
+    }
+    let (values, _) = open_values(sealed, keys, hint, limit)?;
     let label = label_of(sealed);
     Ok(match values {
         Values::Whole(value) => Resealed::Whole(seal_item(certificate, &label, value.expose())?),

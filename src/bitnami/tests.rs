@@ -158,7 +158,7 @@ fn only_the_exact_word_widens_a_scope_and_cluster_wide_wins() {
 fn sealing_anew_keeps_everything_but_the_texts_and_never_takes_the_scope_from_the_template() {
     let mut sealed = seal(&secret(), Scope::Strict, &KEYS[0].1).unwrap();
     let template = sealed.spec.template.as_mut().unwrap();
-    template.data = [("url".to_owned(), "postgres://{{ .password }}".to_owned())].into();
+    template.data = [("url".to_owned(), Some("postgres://{{ .password }}".to_owned()))].into();
     let metadata = template.metadata.as_mut().unwrap();
     set_scope(metadata.annotations.get_or_insert_default(), Scope::ClusterWide);
     let mut after = sealed.clone();

@@ -372,7 +372,7 @@ impl<'s> Object<'s> {
 
     /// What is wrong with the tree itself: duplicate keys, custom tags. An object that uses aliases answers for the whole
     /// document.
-    fn defect(&self) -> Option<ManifestError> {
+    pub(crate) fn defect(&self) -> Option<ManifestError> {
         let node = self.node();
         let defects = &self.stream.documents[self.document()].defects;
         if node.first_alias().is_some() {

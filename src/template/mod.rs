@@ -283,6 +283,12 @@ impl Dialect {
     pub fn native() -> Self {
         Self { functions: Functions::hermetic(), missing_key: MissingKey::Error, binary: false }
     }
+
+    /// That of `bitnami.com`, as the established controller renders.
+    #[must_use]
+    pub fn bitnami() -> Self {
+        Self { functions: Functions::hermetic(), missing_key: MissingKey::NoValue, binary: true }
+    }
 }
 
 /// What is left of the limits that all templates of one object share.

@@ -25,10 +25,14 @@ pub const SOON: Duration = Duration::from_secs(40);
 /// The manifest that is shipped.
 pub const DEPLOY: &str = include_str!("../../deploy/bulla.yaml");
 
+/// The definition of the other format's resource, as clusters have it.
+const BITNAMI: &str = include_str!("../fixtures/bitnami-crd.yaml");
+
 /// The definitions of the resources, as YAML (JSON is YAML).
 pub fn definitions() -> String {
     let documents = bulla::resource::custom_resource_definitions();
-    documents.iter().map(|crd| serde_json::to_string(crd).unwrap()).collect::<Vec<_>>().join("\n---\n")
+    let own = documents.iter().map(|crd| serde_json::to_string(crd).unwrap());
+    own.chain([BITNAMI.to_owned()]).collect::<Vec<_>>().join("\n---\n")
 }
 
 /// Everything a test needs.

@@ -1,0 +1,409 @@
+//! RSA keys: which open, which is the newest, and when another is made. [`plan`] decides, from what the watches have seen and
+//! the time; [`run`] watches and writes. The layout of the Secrets is the established controller's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bulla::bitnami::{Certificate, CertificateError, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
+use bulla::digest::inputs_digest;
+use bulla::metadata::{BITNAMI_KEY_LABEL, SEALED_SECRET_ANNOTATION};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Event, watcher};
+use tokio::sync::watch;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::args::{BitnamiSettings, KeyOrder, Mode};
+use super::hints::begin;
+use super::metrics::Metrics;
+use crate::api::{Api, Failure, core_path};
+use crate::events::{Events, Note, reference};
+use crate::keyring::watch_failed;
+
+/// The label's value that makes a Secret a key.
+const ACTIVE: &str = "active";
+
+/// One key that opens.
+#[derive(Clone)]
+pub struct RsaKey {
+    /// Its Secret's name.
+    pub name: Arc<str>,
+    /// The private key.
+    pub key: Arc<PrivateKey>,
+    /// Whom it is sealed for.
+    pub certificate: Arc<Certificate>,
+    /// What it is ordered by.
+    pub at: Timestamp,
+}
+
+impl fmt::Debug for RsaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RsaKey({}, {})", self.name, self.key.fingerprint())
+    }
+}
+
+/// The keys that open, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RsaRing {
+    /// Whether the watches have seen everything once.
+    pub complete: bool,
+    /// The keys.
+    pub keys: Vec<RsaKey>,
+}
+
+impl RsaRing {
+    /// What [`bulla::bitnami::open`] takes.
+    pub fn private_keys(&self) -> Vec<&PrivateKey> {
+        self.keys.iter().map(|key| key.key.as_ref()).collect()
+    }
+
+    /// The one that is sealed for.
+    pub fn newest(&self) -> Option<&RsaKey> {
+        self.keys.first()
+    }
+
+    /// The key whose fingerprint begins so.
+    pub fn hinted(&self, begins: Option<u32>) -> Option<KeyFingerprint> {
+        let begins = begins?;
+        self.keys.iter().map(|key| key.key.fingerprint()).find(|fingerprint| begin(*fingerprint) == begins)
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let of =
+            |ring: &Self| ring.keys.iter().map(|key| (key.name.clone(), key.key.fingerprint())).collect::<Vec<_>>();
+        self.complete == other.complete && of(self) == of(other)
+    }
+}
+
+/// Why the Secret of a key can't be used.
+#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyProblem {
+    /// No `tls.crt`, or not a usable one.
+    #[error("tls.crt: {0}")]
+    Certificate(#[from] CertificateError),
+    /// No `tls.key`, or not a usable one.
+    #[error("tls.key: {0}")]
+    Key(#[from] PrivateKeyError),
+    /// Whoever may write SealedSecrets could have made it.
+    #[error("a SealedSecret made it, so that anybody may know it")]
+    Made,
+}
+
+/// A Secret that may be a key, as far as it counts.
+#[derive(Clone, Debug)]
+pub struct KeySecret {
+    /// Its metadata, without managedFields.
+    pub metadata: ObjectMeta,
+    /// The pair in it.
+    pub pair: Result<(Arc<PrivateKey>, Arc<Certificate>), KeyProblem>,
+    /// What is known of it without its content changes nothing for it: told once.
+    version: String,
+}
+
+impl KeySecret {
+    /// Takes the pair out of a Secret and clears what it was read from.
+    pub fn take(mut secret: Secret) -> Option<(String, Self)> {
+        let name = secret.metadata.name.clone()?;
+        let mut data = secret.data.take().unwrap_or_default();
+        let value = |key: &str| data.get(key).map(|value| value.0.as_slice()).unwrap_or_default();
+        let pair = if is_made(&secret.metadata) {
+            Err(KeyProblem::Made)
+        } else {
+            read_pair(value("tls.crt"), value("tls.key"))
+        };
+        for value in data.values_mut() {
+            value.0.zeroize();
+        }
+        secret.metadata.managed_fields = None;
+        let version = secret.metadata.resource_version.clone().unwrap_or_default();
+        Some((name, Self { metadata: secret.metadata, pair, version }))
+    }
+
+    /// Whether it is to be used: labelled `active`, or without the label and named exactly as the prefix says.
+    fn is_active(&self, name: &str, prefix: &str) -> bool {
+        let label = self.metadata.labels.as_ref().and_then(|labels| labels.get(BITNAMI_KEY_LABEL));
+        label.map_or(name == prefix, |label| label == ACTIVE)
+    }
+}
+
+/// Whether a Secret says that a SealedSecret, of whichever format, made it.
+fn is_made(metadata: &ObjectMeta) -> bool {
+    let sealed = metadata.owner_references.iter().flatten().any(|owner| {
+        let group = owner.api_version.split('/').next().unwrap_or_default();
+        owner.kind == bulla::bitnami::KIND && [bulla::bitnami::GROUP, bulla::resource::GROUP].contains(&group)
+    });
+    sealed || metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SEALED_SECRET_ANNOTATION))
+}
+
+fn read_pair(certificate: &[u8], key: &[u8]) -> Result<(Arc<PrivateKey>, Arc<Certificate>), KeyProblem> {
+    let certificate = Certificate::from_pem(certificate)?;
+    let key = PrivateKey::with_certificate(key, &certificate)?;
+    Ok((Arc::new(key), Arc::new(certificate)))
+}
+
+/// What the watches have seen.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// By name: those with the label, whatever its value.
+    pub labelled: BTreeMap<String, KeySecret>,
+    /// The one that is named as the prefix says.
+    pub legacy: BTreeMap<String, KeySecret>,
+}
+
+/// Why another key is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is none.
+    First,
+    /// The newest is older than `--key-renew-period`.
+    Renewal,
+    /// The newest is older than `--key-cutoff-time`.
+    Cutoff,
+}
+
+/// What is to be done, and what the ring is until then.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The ring.
+    pub ring: RsaRing,
+    /// Another key is to be made.
+    pub make: Option<Why>,
+    /// When time alone changes that.
+    pub next: Option<Timestamp>,
+    /// Secrets that say they are active keys and can't be used.
+    pub problems: BTreeMap<String, KeyProblem>,
+}
+
+/// What has to be done.
+pub fn plan(observed: &Observed, settings: &BitnamiSettings, now: Timestamp) -> Plan {
+    let mut plan = Plan { ring: RsaRing { complete: true, keys: Vec::new() }, ..Plan::default() };
+    let all = observed.legacy.iter().chain(&observed.labelled);
+    let secrets: BTreeMap<&String, &KeySecret> = all.collect();
+    for (name, secret) in secrets {
+        if !secret.is_active(name, &settings.prefix) {
+            continue;
+        }
+        match &secret.pair {
+            Ok((key, certificate)) => {
+                let made = secret.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+                let from = Timestamp::from_second(certificate.not_before()).unwrap_or(Timestamp::UNIX_EPOCH);
+                let at = if settings.order == KeyOrder::CertNotBefore { from } else { made };
+                let (key, certificate) = (key.clone(), certificate.clone());
+                plan.ring.keys.push(RsaKey { name: name.as_str().into(), key, certificate, at });
+            }
+            Err(problem) => {
+                plan.problems.insert(name.clone(), *problem);
+            }
+        }
+    }
+    let made = |key: &RsaKey| {
+        let secret = observed.labelled.get(&*key.name).or_else(|| observed.legacy.get(&*key.name));
+        secret.and_then(|secret| secret.metadata.creation_timestamp.clone())
+    };
+    // Of two that are equally new the one counts that was there first, as there.
+    plan.ring
+        .keys
+        .sort_by_cached_key(|key| (std::cmp::Reverse(key.at), made(key).map(|time| time.0), key.name.clone()));
+    // Under two names a key is still one.
+    let mut seen = BTreeSet::new();
+    plan.ring.keys.retain(|key| seen.insert(key.key.fingerprint()));
+    if settings.mode == Mode::Own {
+        (plan.make, plan.next) = renewal(plan.ring.newest(), settings, now);
+    }
+    plan
+}
+
+/// Whether another key is to be made now, and if not, when.
+fn renewal(newest: Option<&RsaKey>, settings: &BitnamiSettings, now: Timestamp) -> (Option<Why>, Option<Timestamp>) {
+    let Some(newest) = newest else { return (Some(Why::First), None) };
+    // A cutoff in the future would make one key after another.
+    if settings.cutoff.is_some_and(|cutoff| newest.at < cutoff && cutoff <= now) {
+        return (Some(Why::Cutoff), None);
+    }
+    if settings.renew.is_zero() {
+        return (None, settings.cutoff.filter(|cutoff| *cutoff > now && newest.at < *cutoff));
+    }
+    match newest.at.checked_add(settings.renew) {
+        Ok(due) if due <= now => (Some(Why::Renewal), None),
+        Ok(due) => (None, Some(due)),
+        Err(_) => (None, None),
+    }
+}
+
+/// The name of the next key: of what is there already. Two controllers that see the same make the same name, and one of them
+/// is told that it is there.
+fn next_name(observed: &Observed, prefix: &str) -> String {
+    let names = observed.legacy.iter().chain(&observed.labelled).map(|(name, secret)| (name, &secret.metadata.uid));
+    let text: String = names.map(|(name, uid)| format!("{name}\n{}\n", uid.as_deref().unwrap_or_default())).collect();
+    let digest = inputs_digest(&[b"bulla/v1/rsa-key-name", text.as_bytes()]);
+    format!("{prefix}{}", digest.get(1..6).unwrap_or("00001"))
+}
+
+/// The key ring's task.
+pub struct Keys {
+    /// The API server.
+    pub api: Api,
+    /// Events.
+    pub events: Events,
+    /// The settings.
+    pub settings: BitnamiSettings,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where the ring goes.
+    pub ring: watch::Sender<Arc<RsaRing>>,
+}
+
+type Seen = Option<Result<Event<DeserializeGuard<Secret>>, kube::runtime::watcher::Error>>;
+
+/// Keeps the ring for ever.
+pub async fn run(keys: Keys) {
+    let api = kube::Api::<DeserializeGuard<Secret>>::namespaced(keys.api.client(), &keys.settings.namespace);
+    let by_label = Config::default().labels(BITNAMI_KEY_LABEL);
+    let by_name = Config::default().fields(&format!("metadata.name={}", keys.settings.prefix));
+    let mut labelled = std::pin::pin!(watcher(api.clone(), by_label).default_backoff());
+    let mut legacy = std::pin::pin!(watcher(api, by_name).default_backoff());
+    let mut observed = Observed::default();
+    let mut complete = [false; 2];
+    let mut told = BTreeMap::new();
+    let (mut next, mut again) = (None::<Timestamp>, false);
+    loop {
+        let until = next.map(|at| at.duration_since(Timestamp::now()));
+        let until = until.and_then(|left| Duration::try_from(left).ok()).unwrap_or(Duration::from_secs(3600));
+        // A timestamp's fraction, and a clock that is set.
+        let pause = if again { Duration::from_secs(1) } else { until.min(Duration::from_secs(3600)) };
+        tokio::select! {
+            event = labelled.next() => complete[0] = see(&mut observed.labelled, event, complete[0]),
+            event = legacy.next() => complete[1] = see(&mut observed.legacy, event, complete[1]),
+            () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+        }
+        if complete != [true; 2] {
+            continue;
+        }
+        let plan = plan(&observed, &keys.settings, Timestamp::now());
+        keys.tell(&plan, &observed, &mut told).await;
+        next = plan.next;
+        again = plan.make.is_some();
+        let Some(why) = plan.make.filter(|_| keys.api.may_write()) else { continue };
+        match keys.make(&next_name(&observed, &keys.settings.prefix), why).await {
+            // An old view: the watch brings the new one.
+            Ok(()) | Err(Failure::AlreadyExists | Failure::NotLeading) => {}
+            Err(failure) => tracing::warn!(%failure, "an RSA key could not be made; trying again"),
+        }
+    }
+}
+
+fn see(secrets: &mut BTreeMap<String, KeySecret>, event: Seen, complete: bool) -> bool {
+    match event {
+        Some(Ok(Event::Init)) => {
+            secrets.clear();
+            false
+        }
+        Some(Ok(Event::InitApply(DeserializeGuard(secret)) | Event::Apply(DeserializeGuard(secret)))) => {
+            if let Ok(secret) = secret
+                && let Some((name, key)) = KeySecret::take(secret)
+            {
+                secrets.insert(name, key);
+            }
+            complete
+        }
+        Some(Ok(Event::Delete(secret))) => {
+            secrets.remove(kube::Resource::meta(&secret).name.as_deref().unwrap_or_default());
+            if let DeserializeGuard(Ok(secret)) = secret {
+                drop(KeySecret::take(secret));
+            }
+            complete
+        }
+        Some(Ok(Event::InitDone)) => true,
+        Some(Err(error)) => watch_failed("secrets of --bitnami-namespace", &error, complete),
+        None => complete,
+    }
+}
+
+impl Keys {
+    /// The ring to who opens, the problems to whom it concerns.
+    async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut BTreeMap<String, (KeyProblem, String)>) {
+        self.metrics.keys.set(i64::try_from(plan.ring.keys.len()).unwrap_or_default());
+        self.metrics.malformed.set(i64::try_from(plan.problems.len()).unwrap_or_default());
+        if !self.ring.borrow().same(&plan.ring) {
+            let newest = plan.ring.newest().map(|key| key.name.to_string());
+            tracing::info!(keys = plan.ring.keys.len(), newest, "the RSA keys are loaded");
+            self.ring.send_replace(Arc::new(plan.ring.clone()));
+        }
+        told.retain(|name, _| plan.problems.contains_key(name));
+        for (name, problem) in &plan.problems {
+            let Some(secret) = observed.labelled.get(name).or_else(|| observed.legacy.get(name)) else { continue };
+            let now = (*problem, secret.version.clone());
+            if told.get(name) == Some(&now) {
+                continue;
+            }
+            tracing::error!(secret = name, %problem, "an RSA key can't be used");
+            told.insert(name.clone(), now);
+            if self.settings.mode == Mode::Own {
+                let note = Note::warning("KeyMalformed", format!("this key is not used: {problem}"));
+                self.events.publish(reference("Secret", &secret.metadata), &note).await;
+            }
+        }
+    }
+
+    async fn make(&self, name: &str, why: Why) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        let until = now.checked_add(self.settings.ttl).map_err(|_| Failure::Refused(0))?;
+        let common_name = self.settings.common_name.clone();
+        // This takes seconds.
+        let made = tokio::task::spawn_blocking(move || generate(now.as_second(), until.as_second(), &common_name));
+        let made = made.await.map_err(|_| Failure::Unavailable)?.map_err(|_| Failure::Unavailable)?;
+        let metadata = self.api.create(&core_path(&self.settings.namespace, "secrets"), self.body(name, &made)).await?;
+        let certificate = made.certificate.trim_end();
+        tracing::info!(secret = name, ?why, certificate, "made an RSA key");
+        if why == Why::Renewal {
+            let note = Note::normal("Renewed", "a new RSA key: what is sealed for older ones still opens");
+            self.events.publish(reference("Secret", &metadata), &note).await;
+        }
+        Ok(())
+    }
+
+    /// The Secret of a new key.
+    fn body(&self, name: &str, made: &NewKey) -> Vec<u8> {
+        #[derive(serde::Serialize)]
+        struct Data<'a> {
+            #[serde(rename = "tls.crt")]
+            certificate: &'a str,
+            #[serde(rename = "tls.key")]
+            key: &'a str,
+        }
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            api_version: &'static str,
+            kind: &'static str,
+            metadata: serde_json::Value,
+            #[serde(rename = "type")]
+            type_: &'static str,
+            data: Data<'a>,
+        }
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let mut labels = self.settings.labels.clone();
+        labels.insert(BITNAMI_KEY_LABEL.to_owned(), ACTIVE.to_owned());
+        let mut metadata = serde_json::json!({ "name": name, "namespace": self.settings.namespace, "labels": labels });
+        if !self.settings.annotations.is_empty() {
+            metadata["annotations"] = serde_json::json!(self.settings.annotations);
+        }
+        let (key, certificate) = (Zeroizing::new(encode(&made.private_key)), encode(&made.certificate));
+        let data = Data { certificate: &certificate, key: &key };
+        let body = Body { api_version: "v1", kind: "Secret", metadata, type_: "kubernetes.io/tls", data };
+        let mut bytes = Vec::with_capacity(64 * 1024);
+        // Into memory, with text keys: it can't fail.
+        let _ = serde_json::to_writer(&mut bytes, &body);
+        bytes
+    }
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

@@ -1,0 +1,28 @@
+//! The other format: SealedSecrets of `bitnami.com/v1alpha1`, their RSA keys, their endpoints and metrics
+//! (docs/coming-from-sealed-secrets.md). What differs from the native kind is here; queue, index, lease, fence and pages are the same.
+
+pub mod args;
+pub mod compat;
+pub mod hints;
+pub mod http;
+pub mod keys;
+pub mod metrics;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use hints::Hints;
+use keys::RsaRing;
+use metrics::Metrics;
+
+/// What is shared by whoever opens items of this format.
+#[derive(Clone)]
+pub struct Shared {
+    /// The RSA keys.
+    pub ring: watch::Receiver<Arc<RsaRing>>,
+    /// Which key opened what.
+    pub hints: Arc<Hints>,
+    /// What is counted, under the established controller's names.
+    pub metrics: Arc<Metrics>,
+}
