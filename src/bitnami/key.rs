@@ -172,6 +172,12 @@ impl Certificate {
         &self.pem
     }
 
+    /// Length in bytes of a session key that it wrapped.
+    #[must_use]
+    pub fn wrapped_len(&self) -> usize {
+        self.public.ciphertext_size()
+    }
+
     /// Wraps a session key.
     pub(super) fn wrap(&self, session_key: &[u8; SESSION_KEY], label: &[u8]) -> Option<Vec<u8>> {
         let mut wrapped = vec![0; self.public.ciphertext_size()];
@@ -221,15 +227,26 @@ impl PrivateKey {
     /// [`PrivateKeyError`].
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         // A key's text may stand between others', such as EC PARAMETERS.
-        let blocks = pem::parse_many(text).map_err(|_| PrivateKeyError::Malformed)?;
-        let blocks: Vec<Zeroizing<Block>> = blocks.into_iter().map(|pem| Zeroizing::new(Block::from(pem))).collect();
-        let first = blocks.iter().find(|block| block.tag.ends_with("PRIVATE KEY")).ok_or(PrivateKeyError::Absent)?;
-        let decrypting = match first.tag.as_str() {
-            "RSA PRIVATE KEY" => KeyPair::from_der(&first.contents)
+        let blocks = blocks(text)?;
+        Self::of_block(blocks.iter().find(is_private).ok_or(PrivateKeyError::Absent)?)
+    }
+
+    /// Reads all private keys of a PEM text; at least one.
+    ///
+    /// # Errors
+    /// [`PrivateKeyError`], of the first that can't be used.
+    pub fn all_from_pem(text: &[u8]) -> Result<Vec<Self>, PrivateKeyError> {
+        let keys: Vec<Self> = blocks(text)?.iter().filter(is_private).map(Self::of_block).collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(PrivateKeyError::Absent) } else { Ok(keys) }
+    }
+
+    fn of_block(block: &Zeroizing<Block>) -> Result<Self, PrivateKeyError> {
+        let decrypting = match block.tag.as_str() {
+            "RSA PRIVATE KEY" => KeyPair::from_der(&block.contents)
                 .ok()
                 .and_then(|pair| pkcs8(&pair))
                 .and_then(|der| PrivateDecryptingKey::from_pkcs8(&der).ok()),
-            "PRIVATE KEY" => PrivateDecryptingKey::from_pkcs8(&first.contents).ok(),
+            "PRIVATE KEY" => PrivateDecryptingKey::from_pkcs8(&block.contents).ok(),
             "ENCRYPTED PRIVATE KEY" => return Err(PrivateKeyError::Encrypted),
             _ => return Err(PrivateKeyError::NotRsa),
         };
@@ -276,6 +293,15 @@ impl PrivateKey {
         out.truncate(length);
         (length == SESSION_KEY).then_some(out)
     }
+}
+
+fn blocks(text: &[u8]) -> Result<Vec<Zeroizing<Block>>, PrivateKeyError> {
+    let blocks = pem::parse_many(text).map_err(|_| PrivateKeyError::Malformed)?;
+    Ok(blocks.into_iter().map(|pem| Zeroizing::new(Block::from(pem))).collect())
+}
+
+fn is_private(block: &&Zeroizing<Block>) -> bool {
+    block.tag.ends_with("PRIVATE KEY")
 }
 
 /// A block of PEM whose content is cleared.

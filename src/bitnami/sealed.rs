@@ -165,6 +165,14 @@ impl Item {
     }
 }
 
+/// Whether a text can be an item: what anybody can see.
+///
+/// # Errors
+/// [`ItemError::Base64`], [`ItemError::Truncated`].
+pub fn check_item(text: &str) -> Result<(), ItemError> {
+    Item::parse(text).map(drop)
+}
+
 /// Opens one item: with the key `first` when it is among `keys`, then with each in order. Which one did it.
 ///
 /// # Errors
@@ -266,8 +274,27 @@ pub fn operations(sealed: &BitnamiSealedSecret) -> usize {
     sealed.spec.encrypted_data.len().max(usize::from(sealed.spec.data.is_some()))
 }
 
+/// Length in bytes of an item's wrapped session key, which is that of the key's modulus.
+///
+/// # Errors
+/// [`ItemError`]: anybody can see that it is damaged.
+pub fn wrapped_len(text: &str) -> Result<usize, ItemError> {
+    Item::parse(text).map(|item| item.wrapped)
+}
+
+/// Length in bytes of the value in an item, which this format does not hide.
+///
+/// # Errors
+/// [`ItemError`]: anybody can see that it is damaged.
+pub fn value_len(text: &str) -> Result<usize, ItemError> {
+    Item::parse(text).map(|item| item.bytes.len() - 2 - item.wrapped - TAG)
+}
+
 /// The public structure: what is wrong with it is said before anything is decrypted.
-fn inspect(spec: &BitnamiSealedSecretSpec) -> Result<(), OpenError> {
+///
+/// # Errors
+/// [`OpenError`]. Whether the texts are whole is not looked at.
+pub fn check(spec: &BitnamiSealedSecretSpec) -> Result<(), OpenError> {
     let has_data = spec.data.as_ref().is_some_and(|data| !data.is_empty());
     if has_data && !spec.encrypted_data.is_empty() {
         return Err(OpenError::BothData);
@@ -329,7 +356,7 @@ fn open_values(
     operations: &mut Operations,
 ) -> Result<(Values, Option<KeyFingerprint>), OpenError> {
     let spec = &sealed.spec;
-    inspect(spec)?;
+    check(spec)?;
     let label = label_of(sealed);
     let mut first = hint;
     if let Some(text) = spec.data.as_ref().filter(|text| !text.is_empty()) {

@@ -15,9 +15,9 @@ use crate::secret::{PlainSecret, SecretValue};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Pair {
-    private_key: String,
-    certificate: String,
+pub(super) struct Pair {
+    pub private_key: String,
+    pub certificate: String,
 }
 
 #[derive(Deserialize)]
@@ -33,15 +33,15 @@ struct Vector {
 }
 
 #[derive(Deserialize)]
-struct Vectors {
-    keys: Vec<Pair>,
+pub(super) struct Vectors {
+    pub keys: Vec<Pair>,
     vectors: Vec<Vector>,
 }
 
 /// Made by a program on Go's own cryptography (`tests/oracles`, `bitnami vectors`).
-static VECTORS: LazyLock<Vectors> =
+pub(super) static VECTORS: LazyLock<Vectors> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../tests/vectors/bitnami.json")).unwrap());
-static KEYS: LazyLock<Vec<(PrivateKey, Certificate)>> = LazyLock::new(|| {
+pub(super) static KEYS: LazyLock<Vec<(PrivateKey, Certificate)>> = LazyLock::new(|| {
     let pair = |pair: &Pair| {
         let certificate = Certificate::from_pem(pair.certificate.as_bytes()).unwrap();
         (PrivateKey::with_certificate(pair.private_key.as_bytes(), &certificate).unwrap(), certificate)
@@ -49,7 +49,7 @@ static KEYS: LazyLock<Vec<(PrivateKey, Certificate)>> = LazyLock::new(|| {
     VECTORS.keys.iter().map(pair).collect()
 });
 
-fn keys() -> Vec<&'static PrivateKey> {
+pub(super) fn keys() -> Vec<&'static PrivateKey> {
     KEYS.iter().map(|(key, _)| key).collect()
 }
 
@@ -67,7 +67,7 @@ fn decoded(values: &BTreeMap<String, String>) -> BTreeMap<String, SecretValue> {
     values.iter().map(|(key, value)| (key.clone(), SecretValue::new(STANDARD.decode(value).unwrap()))).collect()
 }
 
-fn secret() -> PlainSecret {
+pub(super) fn secret() -> PlainSecret {
     PlainSecret {
         name: Some("db".into()),
         namespace: Some("shop".into()),

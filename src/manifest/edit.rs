@@ -27,6 +27,10 @@ use super::node::{Entry, Node, NodeKind, Style, Tag};
 use super::{Object, Source, Stream, list_of};
 use crate::resource::SealedItem;
 
+mod bitnami;
+
+pub use bitnami::TemplateMap;
+
 /// A map of envelopes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EnvelopeMap {
@@ -45,6 +49,8 @@ pub enum TextPath {
     Namespace,
     /// The sealed text of the item of this key.
     Sealed(String),
+    /// `spec.data`, which old files of Bitnami's format have.
+    Data,
     /// The text of an envelope.
     Envelope(EnvelopeMap, String),
 }
@@ -95,6 +101,22 @@ pub enum Edit {
         from: String,
         /// The name it gets.
         to: String,
+    },
+    /// In Bitnami's format: adds a sealed text under `spec.encryptedData`, or replaces the one of this key.
+    SetEncrypted {
+        /// Its key.
+        key: String,
+        /// The new text: base64 in one line.
+        text: String,
+    },
+    /// In Bitnami's format: sets a label or an annotation of the template.
+    SetTemplateText {
+        /// Which of them.
+        map: TemplateMap,
+        /// Its key.
+        key: String,
+        /// Its value.
+        text: String,
     },
     /// Puts another object in the place of this one, of whatever kind.
     ReplaceObject(Tree),
@@ -501,12 +523,8 @@ struct Planner<'s> {
 impl<'s> Planner<'s> {
     fn sealed(&mut self, edit: &Edit) -> Result<(), ManifestError> {
         let root = self.object.node();
-        if !self.object.is_sealed() {
-            return Err(ManifestError::new(
-                ManifestErrorKind::OtherKind,
-                "this is no SealedSecret of bulla.dev/v1alpha1",
-            )
-            .at(root.span));
+        if !self.object.is_sealed() && !self.object.is_bitnami() {
+            return Err(ManifestError::new(ManifestErrorKind::OtherKind, "this is no SealedSecret").at(root.span));
         }
         if let Some((what, span)) = root.first_alias() {
             return Err(ManifestError::new(ManifestErrorKind::Alias, format!("{what} in a sealed manifest"))
@@ -515,6 +533,9 @@ impl<'s> Planner<'s> {
         }
         if let Some(defect) = self.object.defect() {
             return Err(defect);
+        }
+        if self.object.is_bitnami() {
+            return self.bitnami(edit);
         }
         match edit {
             Edit::SetItem { key, item } => self.set_item(key, item),
@@ -531,6 +552,7 @@ impl<'s> Planner<'s> {
                     TextPath::Name => self.member("metadata").and_then(|spot| spot.child("name")),
                     TextPath::Namespace => self.member("metadata").and_then(|spot| spot.child("namespace")),
                     TextPath::Sealed(key) => self.item(key).and_then(|item| item.child("sealed")),
+                    TextPath::Data => None,
                     TextPath::Envelope(map, name) => self.envelopes(map).and_then(|map| map.child(name)),
                 };
                 let Some(spot) = spot else { return Err(no_target("the text to replace is not there")) };
@@ -580,6 +602,9 @@ impl<'s> Planner<'s> {
                 self.splice_scalar(&spot.entry.key, to)?;
                 self.intend(envelopes.path, Op::Rename(from.clone(), to.clone()));
                 Ok(())
+            }
+            Edit::SetEncrypted { .. } | Edit::SetTemplateText { .. } => {
+                Err(ManifestError::new(ManifestErrorKind::OtherKind, "this is no SealedSecret of bitnami.com/v1alpha1"))
             }
             Edit::ReplaceObject(tree) => self.replace_object(tree),
         }
@@ -803,7 +828,8 @@ impl<'s> Planner<'s> {
             let indent = self.indent(&child.key).ok()?;
             indent.checked_sub(spot.entry.key.span.column - 1).filter(|step| *step > 0 && !spot.node().is_flow())
         };
-        spec.and_then(|spec| spec.child("items").as_ref().and_then(below).or_else(|| below(&spec))).unwrap_or(2)
+        let items = |spec: &Spot<'s>| spec.child("items").or_else(|| spec.child("encryptedData"));
+        spec.and_then(|spec| items(&spec).as_ref().and_then(below).or_else(|| below(&spec))).unwrap_or(2)
     }
 
     // --- block style

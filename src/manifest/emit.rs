@@ -66,6 +66,10 @@ pub enum Tree {
     Line(String),
     /// true or false.
     Bool(bool),
+    /// A number, as JSON writes it.
+    Number(String),
+    /// Nothing.
+    Null,
     /// Values in order.
     Seq(Vec<Self>),
     /// Keys and values in order.
@@ -85,7 +89,7 @@ impl Tree {
         Self::Text(Zeroizing::new(text.to_owned()))
     }
 
-    fn texts(map: &BTreeMap<String, String>) -> Self {
+    pub(super) fn texts(map: &BTreeMap<String, String>) -> Self {
         Self::Map(map.iter().map(|(key, value)| (key.clone(), Self::text(value))).collect())
     }
 
@@ -174,6 +178,25 @@ impl Tree {
         Self::Map(root.0)
     }
 
+    /// What JSON says; members in byte order of key.
+    #[must_use]
+    pub fn of_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => Self::Number(number.to_string()),
+            Value::String(text) => Self::text(text),
+            Value::Array(items) => Self::Seq(items.iter().map(Self::of_json).collect()),
+            Value::Object(members) => {
+                let mut members: Vec<_> =
+                    members.iter().map(|(key, value)| (key.clone(), Self::of_json(value))).collect();
+                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                Self::Map(members)
+            }
+        }
+    }
+
     /// A `v1` List.
     #[must_use]
     pub fn list(items: Vec<Self>) -> Self {
@@ -195,6 +218,10 @@ impl Tree {
             Self::Text(text) => scalar(text, Tag::None),
             Self::Line(text) => scalar(text, Tag::None),
             Self::Bool(value) => scalar(if *value { "true" } else { "false" }, Tag::Core("bool".into())),
+            Self::Number(text) => {
+                scalar(text, Tag::Core(if text.contains(['.', 'e', 'E']) { "float" } else { "int" }.into()))
+            }
+            Self::Null => scalar("null", Tag::Core("null".into())),
             Self::Seq(items) => Node {
                 kind: NodeKind::Sequence { items: items.iter().map(Self::to_node).collect(), flow: false },
                 ..blank()
@@ -390,6 +417,11 @@ pub(super) fn write_value(out: &mut Out, value: &Tree, block: Block<'_>) {
         Tree::Map(_) => out.push(" {}"),
         Tree::Seq(_) => out.push(" []"),
         Tree::Bool(value) => out.push(if *value { " true" } else { " false" }),
+        Tree::Number(text) => {
+            out.push(" ");
+            out.push(text);
+        }
+        Tree::Null => out.push(" null"),
         Tree::Line(text) if is_line(text) => {
             out.push(" >-");
             out.push(block.eol);
@@ -498,6 +530,8 @@ pub(super) fn write_flow(out: &mut Out, tree: &Tree, flow: Flow<'_>) {
         Tree::Text(text) => write_quoted(out, text),
         Tree::Line(text) => write_quoted(out, text),
         Tree::Bool(value) => out.push(if *value { "true" } else { "false" }),
+        Tree::Number(text) => out.push(text),
+        Tree::Null => out.push("null"),
         Tree::Seq(items) => {
             write_bracketed(out, ("[", "]"), items, flow, write_flow);
         }

@@ -10,6 +10,8 @@
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "bitnami")]
+mod bitnami;
 pub mod edit;
 pub mod emit;
 mod error;
@@ -18,7 +20,9 @@ mod plain;
 mod sealed;
 mod source;
 
-pub use edit::{Applied, Edit, EnvelopeMap, TextPath};
+#[cfg(feature = "bitnami")]
+pub use bitnami::BitnamiView;
+pub use edit::{Applied, Edit, EnvelopeMap, TemplateMap, TextPath};
 pub use emit::{SealedManifest, Tree};
 pub use error::{ManifestError, ManifestErrorKind, Span};
 pub use node::{
@@ -148,12 +152,15 @@ impl Stream {
     }
 }
 
+/// `apiVersion` of Bitnami's SealedSecrets, which are of the same kind.
+const BITNAMI: &str = "bitnami.com/v1alpha1";
+
 /// The kinds of List that are taken apart, and what their items are when they don't say it themselves.
 fn list_of(api_version: Option<&str>, kind: Option<&str>) -> Option<Option<&'static str>> {
     match (api_version, kind) {
         (Some("v1"), Some("List")) => Some(None),
         (Some("v1"), Some("SecretList")) => Some(Some("Secret")),
-        (Some(crate::resource::API_VERSION), Some("SealedSecretList")) => Some(Some(crate::resource::KIND)),
+        (Some(crate::resource::API_VERSION | BITNAMI), Some("SealedSecretList")) => Some(Some(crate::resource::KIND)),
         _ => None,
     }
 }
@@ -258,7 +265,8 @@ fn no_secret_among(items: &[Node], api_version: Option<&str>, kind: Option<&str>
         let mut look = |_: &[usize], version: Option<String>, kind: Option<String>| {
             found |= matches!(
                 (version.as_deref(), kind.as_deref()),
-                (Some("v1"), Some("Secret")) | (Some(crate::resource::API_VERSION), Some(crate::resource::KIND))
+                (Some("v1"), Some("Secret"))
+                    | (Some(crate::resource::API_VERSION | BITNAMI), Some(crate::resource::KIND))
             );
         };
         flatten(item, singular.map(|kind| (api_version.unwrap_or_default(), kind)), &mut Vec::new(), &mut look)?;
@@ -364,6 +372,12 @@ impl<'s> Object<'s> {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.kind() == Some(crate::resource::KIND) && self.api_version() == Some(crate::resource::API_VERSION)
+    }
+
+    /// Whether it is a SealedSecret of Bitnami's format.
+    #[must_use]
+    pub fn is_bitnami(&self) -> bool {
+        self.kind() == Some(crate::resource::KIND) && self.api_version() == Some(BITNAMI)
     }
 
     fn found(&self) -> &'s Found {

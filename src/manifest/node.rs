@@ -317,6 +317,34 @@ impl Node {
         self.not_text() == Some(Ambiguity::Null)
     }
 
+    /// As kubectl turns it into JSON; merge keys are not resolved. Of public data only: nothing clears the copy.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match &self.kind {
+            NodeKind::Sequence { items, .. } => Value::Array(items.iter().map(Self::to_json).collect()),
+            NodeKind::Mapping { entries, .. } => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.scalar().unwrap_or_default().to_owned(), entry.value.to_json()))
+                    .collect(),
+            ),
+            NodeKind::Scalar { value, .. } => {
+                let text = || Value::String(value.to_string());
+                match self.not_text() {
+                    Some(Ambiguity::Null) => Value::Null,
+                    Some(Ambiguity::Bool) => {
+                        Value::Bool(matches!(value.to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "on"))
+                    }
+                    Some(Ambiguity::Int | Ambiguity::Float) => {
+                        value.parse::<serde_json::Number>().map_or_else(|_| text(), Value::Number)
+                    }
+                    _ => text(),
+                }
+            }
+        }
+    }
+
     fn is_merge_key(&self) -> bool {
         self.not_text() == Some(Ambiguity::Merge)
     }

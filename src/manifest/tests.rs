@@ -6,6 +6,7 @@ use super::*;
 use crate::resource::{SealedItem, SealedSecretSpec, SecretTemplate, TemplateMetadata};
 use crate::scope::Scope;
 
+mod bitnami;
 mod properties;
 
 fn fixture(name: &str) -> Vec<u8> {

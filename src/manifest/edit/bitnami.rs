@@ -1,0 +1,103 @@
+//! Edits of Bitnami's format.
+
+use super::super::emit::Tree;
+use super::super::error::{ManifestError, ManifestErrorKind};
+use super::{After, Edit, Planner, Spot, TextPath, no_target};
+
+/// A map of a template's metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TemplateMap {
+    /// `spec.template.metadata.labels`
+    Labels,
+    /// `spec.template.metadata.annotations`
+    Annotations,
+}
+
+impl TemplateMap {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Labels => "labels",
+            Self::Annotations => "annotations",
+        }
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn bitnami(&mut self, edit: &Edit) -> Result<(), ManifestError> {
+        match edit {
+            Edit::SetEncrypted { key, text } => self.set_encrypted(key, text),
+            Edit::SetTemplateText { map, key, text } => self.set_template_text(*map, key, text),
+            Edit::RemoveItem { key } => {
+                let items = self.spec()?.child("encryptedData");
+                let spot = items.as_ref().and_then(|items| items.child(key));
+                let (Some(items), Some(spot)) = (items, spot) else {
+                    return Err(no_target(format!("there is no item \"{key}\"")));
+                };
+                self.remove(&items, &spot)
+            }
+            Edit::ReplaceText { path, text } => {
+                let spot = match path {
+                    TextPath::Name => self.member("metadata").and_then(|spot| spot.child("name")),
+                    TextPath::Namespace => self.member("metadata").and_then(|spot| spot.child("namespace")),
+                    TextPath::Sealed(key) => self.spec()?.child("encryptedData").and_then(|items| items.child(key)),
+                    TextPath::Data => self.spec()?.child("data"),
+                    TextPath::Envelope(..) => None,
+                };
+                let Some(spot) = spot else { return Err(no_target("the text to replace is not there")) };
+                self.replace_scalar(&spot, text)
+            }
+            Edit::SetItem { .. }
+            | Edit::AddEnvelope { .. }
+            | Edit::RemoveEnvelope { .. }
+            | Edit::RenameEnvelope { .. } => Err(ManifestError::new(
+                ManifestErrorKind::OtherKind,
+                "a SealedSecret of bitnami.com/v1alpha1 has no envelopes",
+            )),
+            Edit::ReplaceObject(tree) => self.replace_object(tree),
+        }
+    }
+
+    fn set_encrypted(&mut self, key: &str, text: &str) -> Result<(), ManifestError> {
+        let spec = self.spec()?;
+        let value = Tree::text(text);
+        let Some(items) = spec.child("encryptedData") else {
+            return self.add(&spec, "encryptedData", &Tree::Map(vec![(key.into(), value)]));
+        };
+        self.set_in(&items, key, &value)
+    }
+
+    /// Sets a member, where it stands or in byte order.
+    fn set_in(&mut self, map: &Spot<'_>, key: &str, value: &Tree) -> Result<(), ManifestError> {
+        match map.child(key) {
+            None => self.add(map, key, value),
+            Some(spot) => match value {
+                Tree::Text(text)
+                    if super::is_clean_scalar(spot.node()) && super::scalar_text(spot.node(), text).is_ok() =>
+                {
+                    self.replace_scalar(&spot, text)
+                }
+                value if spot.node().same(&value.to_node()) => Ok(()),
+                value => self.set_value(&spot, value),
+            },
+        }
+    }
+
+    fn set_template_text(&mut self, map: TemplateMap, key: &str, text: &str) -> Result<(), ManifestError> {
+        let nested = |path: &[&str]| {
+            let leaf = Tree::Map(vec![(key.to_owned(), Tree::text(text))]);
+            path.iter().rev().fold(leaf, |tree, name| Tree::Map(vec![((*name).to_owned(), tree)]))
+        };
+        let spec = self.spec()?;
+        let Some(template) = spec.child("template") else {
+            let after = super::last_key(spec.node());
+            return self.add_after(&spec, after, "template", &nested(&["metadata", map.key()]));
+        };
+        let Some(metadata) = template.child("metadata") else {
+            return self.add_after(&template, After::Nothing, "metadata", &nested(&[map.key()]));
+        };
+        let Some(texts) = metadata.child(map.key()) else {
+            return self.add(&metadata, map.key(), &nested(&[]));
+        };
+        self.set_in(&texts, key, &Tree::text(text))
+    }
+}
