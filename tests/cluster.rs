@@ -7,6 +7,7 @@ mod cluster {
     mod bitnami_http;
     mod http;
     mod keys;
+    mod kubeseal;
     mod objects;
     mod ownership;
     mod program;

@@ -14,6 +14,7 @@ mod edit;
 mod exec;
 mod generate;
 mod keylife;
+mod kubeseal;
 mod policy;
 mod program;
 mod relocate;
@@ -22,6 +23,7 @@ pub use edit::*;
 pub use exec::*;
 pub use generate::*;
 pub use keylife::*;
+pub use kubeseal::*;
 pub use policy::*;
 pub use program::*;
 pub use relocate::*;
@@ -91,6 +93,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Print the manifests that install the controller.
     Install(InstallArgs),
+    /// Do what kubeseal does: seal for a controller of Bitnami sealed-secrets.
+    Kubeseal(Box<KubesealArgs>),
     /// Print the script that completes for a shell.
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them.

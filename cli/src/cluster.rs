@@ -54,21 +54,38 @@ struct Controller {
     path: String,
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+/// What requests run on.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("can't start: {error}")))
 }
 
-fn client(runtime: &tokio::runtime::Runtime, mut config: Config) -> Result<Client> {
+/// A client that gives up where nobody answers.
+pub fn client(runtime: &tokio::runtime::Runtime, mut config: Config) -> Result<Client> {
     config.connect_timeout = Some(Duration::from_secs(10));
-    config.read_timeout = Some(Duration::from_secs(60));
+    config.read_timeout = config.read_timeout.or(Some(Duration::from_secs(60)));
     config.reset_reader_on_write = true;
     // kube's own retries go on for minutes: see `patiently`.
     config.default_retry = false;
     let _inside = runtime.enter();
     Client::try_from(config).map_err(|error| Failure::unavailable(format!("can't connect: {error}")))
+}
+
+/// A client without any credentials for the host of a URL, and what to ask it for.
+pub fn plain_client(runtime: &tokio::runtime::Runtime, uri: &http::Uri) -> Result<(Client, String)> {
+    let wrong = || Failure::new("not a URL");
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let base = http::Uri::builder()
+        .scheme(uri.scheme_str().unwrap_or("https"))
+        .authority(host)
+        .path_and_query("/")
+        .build()
+        .map_err(|_| wrong())?;
+    Ok((client(runtime, Config::new(base))?, path))
 }
 
 fn controller(runtime: &tokio::runtime::Runtime, url: &str) -> Result<Controller> {
@@ -590,7 +607,7 @@ impl Cluster {
 }
 
 /// The innermost cause of an error, in one line.
-fn cause(error: &dyn std::error::Error) -> String {
+pub fn cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod certificate;
 mod check;
 mod cli;
 mod cluster;
@@ -13,6 +14,7 @@ mod generate;
 mod git;
 mod identities;
 mod input;
+mod kubeseal;
 mod model;
 mod output;
 mod policy;

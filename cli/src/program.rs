@@ -6,11 +6,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _, complete};
 use clap_complete::env::{CompleteEnv, Shells};
 
-use crate::cli::{Cli, Shell};
+use crate::cli::{Cli, Kubeseal, ProgramName, Shell};
 use crate::failure::{Failure, Result};
 use crate::model::{all_sealed, parse};
 use crate::policy::Finder;
@@ -24,13 +24,14 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Every day, no key", &["set", "unset", "edit", "seal", "diff", "check"]),
     ("The repository", &["init", "recipients", "reseal", "rotate", "migrate", "git"]),
     ("With an identity", &["keygen", "unseal", "exec", "move"]),
-    ("The cluster", &["keys", "status", "install", "backup", "restore"]),
+    ("The cluster", &["keys", "status", "install", "backup", "restore", "kubeseal"]),
     ("This program", &["completions", "man"]),
 ];
 
 /// What this program is called as.
 enum Called {
     Bulla,
+    Kubeseal,
     Kubectl,
     KubectlComplete,
 }
@@ -40,6 +41,7 @@ fn called() -> Called {
     match Path::new(&name).file_stem().and_then(OsStr::to_str) {
         Some("kubectl-bulla") => Called::Kubectl,
         Some("kubectl_complete-bulla") => Called::KubectlComplete,
+        Some("kubeseal") => Called::Kubeseal,
         _ => Called::Bulla,
     }
 }
@@ -48,9 +50,10 @@ fn called() -> Called {
 pub fn typed() -> std::result::Result<Cli, ExitCode> {
     let mut command = match called() {
         Called::KubectlComplete => return Err(for_kubectl()),
+        Called::Kubeseal => return Err(as_kubeseal()),
         Called::Kubectl => command().bin_name("kubectl bulla"),
         Called::Bulla => {
-            if std::env::var_os(VARIABLE).is_some_and(|shell| !shell.is_empty() && shell != "0") {
+            if asked_to_complete() {
                 CompleteEnv::with_factory(completing).var(VARIABLE).complete();
             }
             command()
@@ -61,6 +64,24 @@ pub fn typed() -> std::result::Result<Cli, ExitCode> {
         _ = error.format(&mut command).print();
         ExitCode::from(2)
     })
+}
+
+/// Runs as the command of another name.
+fn as_kubeseal() -> ExitCode {
+    if asked_to_complete() {
+        CompleteEnv::with_factory(Kubeseal::command).var(VARIABLE).complete();
+    }
+    match Kubeseal::try_parse() {
+        Ok(typed) => crate::kubeseal::run(&typed.args),
+        Err(error) => {
+            _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn asked_to_complete() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|shell| !shell.is_empty() && shell != "0")
 }
 
 /// The command line with its help.
@@ -159,7 +180,7 @@ fn recipients(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// The script for a shell.
-pub fn script(shell: Shell) -> Result<Vec<u8>> {
+pub fn script(shell: Shell, program: ProgramName) -> Result<Vec<u8>> {
     let name = match shell {
         Shell::Bash => "bash",
         Shell::Zsh => "zsh",
@@ -171,7 +192,8 @@ pub fn script(shell: Shell) -> Result<Vec<u8>> {
     let fail = || Failure::new(format!("there are no completions for {name}"));
     let shells = Shells::builtins();
     let completer = shells.completer(name).ok_or_else(fail)?;
-    completer.write_registration(VARIABLE, "bulla", "bulla", "bulla", &mut script).map_err(|_| fail())?;
+    let called = program.as_str();
+    completer.write_registration(VARIABLE, called, called, called, &mut script).map_err(|_| fail())?;
     Ok(script)
 }
 

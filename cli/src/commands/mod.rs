@@ -42,6 +42,7 @@ pub enum Done {
 pub fn run(cli: Cli) -> ExitCode {
     let mut report = ReportFormat::Text;
     let result = match cli.command {
+        Command::Kubeseal(args) => return crate::kubeseal::run(&args),
         Command::Diff(args) => {
             if args.output == crate::cli::DiffFormat::Json {
                 report = ReportFormat::Json;

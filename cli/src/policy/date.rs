@@ -31,6 +31,35 @@ impl Date {
         Some(Self { days: days - 719_468 })
     }
 
+    /// The day of a time in seconds since 1970, in UTC.
+    pub const fn of_unix(seconds: i64) -> Self {
+        Self { days: seconds.div_euclid(86_400) }
+    }
+
+    /// As in `January 2, 2006`.
+    pub fn in_words(self) -> String {
+        const MONTHS: [&str; 12] = [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ];
+        let text = self.to_string();
+        let mut parts = text.rsplitn(3, '-').map(str::to_owned);
+        let (day, month, year) =
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let month = month.parse::<usize>().ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
+        format!("{} {}, {year}", month.unwrap_or(&""), day.trim_start_matches('0'))
+    }
+
     /// Today, in UTC.
     pub fn today() -> Self {
         let seconds = std::time::SystemTime::now()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::sandbox::{DB, Sandbox, finish, program};
-use crate::src::cli::Cli;
+use crate::src::cli::{Cli, Kubeseal};
 
 /// The parts of a shell line: words as the shell would have them, cut into simple commands.
 fn commands(line: &str) -> Vec<Vec<String>> {
@@ -46,6 +46,11 @@ fn parse(place: &str, line: &str) -> usize {
     for words in commands(line) {
         if words[0] == "bulla" && words.len() > 1 {
             if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{place}: {line}\n{error}");
+            }
+            count += 1;
+        } else if words[0] == "kubeseal" {
+            if let Err(error) = Kubeseal::try_parse_from(&words) {
                 panic!("{place}: {line}\n{error}");
             }
             count += 1;

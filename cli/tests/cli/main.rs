@@ -15,6 +15,7 @@ mod git;
 mod identities;
 mod keygen;
 mod kill;
+mod kubeseal;
 mod merge;
 mod policy;
 mod program;

@@ -1,0 +1,240 @@
+//! `kubeseal` against the controller, through the API server's service proxy, with the rights that an ordinary user of
+//! sealed-secrets has: every line of docs/kubeseal.md that a cluster has a part in. What needs none is in cli/tests.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bulla::bitnami::{BitnamiSealedSecret, Certificate, open};
+use bulla_tests::{binary, eventually, netns, skip};
+use serde_json::Value;
+
+use super::bitnami::{PAIRS, Pair};
+use super::world::{SOON, World};
+
+/// The command, called by its name.
+struct Kubeseal {
+    dir: tempfile::TempDir,
+    program: PathBuf,
+    kubeconfig: String,
+    system: String,
+}
+
+impl Kubeseal {
+    /// As a service account that has the rights of `system:authenticated` and those to the Service, and no others.
+    async fn of(world: &World) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let program = dir.path().join("kubeseal");
+        std::os::unix::fs::symlink(binary("bulla")?, &program)?;
+        world.cluster.apply_in(&world.system, RIGHTS).await?;
+        let kubeconfig = world.cluster.service_account_kubeconfig(&world.app, "default", dir.path()).await?;
+        Ok(Self { kubeconfig: kubeconfig.display().to_string(), program, dir, system: world.system.clone() })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(words).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, mut command: Command, input: &str) -> Result<Output> {
+        let mut child = command.spawn()?;
+        let mut stdin = child.stdin.take().context("stdin")?;
+        // A program may end without having read everything.
+        _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        Ok(child.wait_with_output()?)
+    }
+
+    /// With the cluster's flags.
+    fn ask(&self, words: &[&str], input: &str) -> Result<Output> {
+        let cluster = ["--kubeconfig", &self.kubeconfig, "--controller-namespace", &self.system];
+        self.run(self.command(&[words, &cluster].concat()), input)
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.dir.path().join(name))?)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs::write(self.dir.path().join(name), text)?)
+    }
+}
+
+/// What an installation of sealed-secrets gives to everybody who may log in.
+const RIGHTS: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: sealed-secrets-service-proxier}
+rules:
+- {apiGroups: [""], resources: [services], resourceNames: [sealed-secrets-controller], verbs: [get]}
+- apiGroups: [""]
+  resources: [services/proxy]
+  resourceNames: ["http:sealed-secrets-controller:", "http:sealed-secrets-controller:http", sealed-secrets-controller]
+  verbs: [create, get]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: sealed-secrets-service-proxier}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sealed-secrets-service-proxier}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:authenticated"}]
+"#;
+
+fn well(output: &Output) -> Result<String> {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    Ok(out.into_owned())
+}
+
+fn refused(output: &Output, words: &str) -> Result<()> {
+    let err = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{}\n{err}", output.status);
+    ensure!(err.starts_with("error: ") && err.contains(words), "{words:?} is not in\n{err}");
+    Ok(())
+}
+
+fn only(text: &str) -> Result<BitnamiSealedSecret> {
+    let stream = bulla::manifest::Stream::read(text.as_bytes())?;
+    Ok(stream.object(0).context("no object")?.bitnami()?.sealed)
+}
+
+fn opens_with(pair: &Pair, text: &str) -> Result<bool> {
+    Ok(open(&only(text)?, &[&pair.key()], None).is_ok())
+}
+
+/// A controller behind the Service of the established one, with one key.
+async fn published(prefix: &str) -> Result<Option<(World, Kubeseal)>> {
+    let Some(address) = netns::address() else {
+        skip(
+            "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes one)",
+        );
+        return Ok(None);
+    };
+    let mut world = World::bitnami(prefix, &["--bitnami"]).await?;
+    world.http_addr = format!("{address}:0");
+    world.plant_key(&world.system, "sealed-secrets-keyaaaaa", Some("active"), &PAIRS[0]).await?;
+    world.start().await?;
+    let port: u16 = world.address("http").await?.rsplit(':').next().context("a port")?.parse()?;
+    world.cluster.publish_service(&world.system, "sealed-secrets-controller", "http", &address, port).await?;
+    let kubeseal = Kubeseal::of(&world).await?;
+    eventually("the controller behind the proxy", SOON, async || well(&kubeseal.ask(&["--fetch-cert"], "")?)).await?;
+    Ok(Some((world, kubeseal)))
+}
+
+#[tokio::test]
+async fn sealing_checking_and_renewing_through_the_service_proxy() -> Result<()> {
+    let Some((mut world, kubeseal)) = published("kubeseal").await? else { return Ok(()) };
+    world.guard("hunter2-kubeseal");
+    world.guard("hunter3-kubeseal");
+    let app = world.app.clone();
+
+    // The certificate, as it is, and as what sealing offline takes.
+    let certificate = well(&kubeseal.ask(&["--fetch-cert"], "")?)?;
+    let fingerprint = Certificate::from_pem(certificate.as_bytes())?.fingerprint();
+    ensure!(fingerprint == PAIRS[0].certificate().fingerprint());
+    kubeseal.write("cert.pem", &certificate)?;
+
+    // A name that is no DNS label, and the namespace of the kubeconfig.
+    let secret = |name: &str, namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n{namespace}  labels: {{app: db}}\n\
+             stringData:\n  a: hunter2-kubeseal\n"
+        )
+    };
+    let here = format!("  namespace: {app}\n");
+    let sealed = well(&kubeseal.ask(&[], &secret("testSecret", &here))?)?;
+    let object: Value = serde_json::from_str(&sealed)?;
+    ensure!(object["kind"] == "SealedSecret" && object["metadata"]["name"] == "testSecret", "{sealed}");
+    ensure!(object["metadata"]["namespace"] == app.as_str() && opens_with(&PAIRS[0], &sealed)?, "{sealed}");
+    ensure!(well(&kubeseal.ask(&["--validate"], &sealed)?)?.is_empty());
+    let offline = kubeseal.run(kubeseal.command(&["--cert", "cert.pem", "-oyaml"]), &secret("db", &here))?;
+    let offline = well(&offline)?;
+    ensure!(opens_with(&PAIRS[0], &offline)?);
+    kubeseal.write(
+        "db.yaml",
+        &offline.replace("  template:\n", "  template:   # ours\n    data: {b: '{{ .a | upper }}'}\n"),
+    )?;
+
+    // Whether it opens is asked of the controller; what was moved does not.
+    ensure!(well(&kubeseal.ask(&["--validate", "-f", "db.yaml"], "")?)?.is_empty());
+    let moved = sealed.replace("testSecret", "a-completely-different-name");
+    refused(&kubeseal.ask(&["--validate"], &moved)?, "unable to decrypt sealed secret")?;
+    refused(&kubeseal.ask(&["--re-encrypt"], &moved)?, "unable to rotate secret")?;
+    let cut = sealed.replacen("\"AQ", "\"!!", 1);
+    refused(&kubeseal.ask(&["--validate"], &cut)?, "cannot validate sealed secret")?;
+
+    // Another value, and one alone.
+    let more = "apiVersion: v1\nkind: Secret\nstringData: {c: hunter3-kubeseal}\n";
+    well(&kubeseal.ask(&["--merge-into", "db.yaml"], more)?)?;
+    let raw = kubeseal.ask(&["--raw", "--name", "db", "--namespace", &app], "hunter3-kubeseal")?;
+    let raw = well(&raw)?;
+    let text = kubeseal.read("db.yaml")?.replace("    c: ", &format!("    d: {raw}\n    c: "));
+    kubeseal.write("db.yaml", &text)?;
+    ensure!(well(&kubeseal.ask(&["--validate", "-f", "db.yaml"], "")?)?.is_empty());
+
+    // A new key: the certificate changes, old files open, and are renewed without losing anything.
+    world.plant_key(&world.system, "sealed-secrets-keybbbbb", Some("active"), &PAIRS[1]).await?;
+    eventually("the newer certificate", SOON, async || {
+        let certificate = well(&kubeseal.ask(&["--fetch-cert"], "")?)?;
+        let newer = Certificate::from_pem(certificate.as_bytes())?.fingerprint();
+        ensure!(newer != fingerprint, "it is the old one");
+        Ok(())
+    })
+    .await?;
+    let before = kubeseal.read("db.yaml")?;
+    well(&kubeseal.ask(&["--re-encrypt", "-f", "db.yaml"], "")?)?;
+    let after = kubeseal.read("db.yaml")?;
+    ensure!(opens_with(&PAIRS[1], &after)? && !opens_with(&PAIRS[0], &after)?);
+    let items = |text: &str| Ok::<_, anyhow::Error>(only(text)?.spec.encrypted_data);
+    let mut restored = after.clone();
+    for (key, text) in items(&after)? {
+        restored = restored.replace(&text, &items(&before)?[&key]);
+    }
+    ensure!(restored == before, "more than the sealed texts changed:\n{before}\n{after}");
+    let json = well(&kubeseal.ask(&["--rotate"], &sealed)?)?;
+    ensure!(opens_with(&PAIRS[1], &json)? && json.starts_with("{\n  \"kind\""), "{json}");
+
+    // And the key that a backup has opens it without any cluster.
+    let backup = serde_json::to_string(&world.key_secrets().list(&Default::default()).await?.items)?;
+    kubeseal.write("keys.json", &format!("{{\"apiVersion\":\"v1\",\"kind\":\"SecretList\",\"items\":{backup}}}"))?;
+    let unseal =
+        ["--recovery-unseal", "--recovery-private-key", "keys.json", "-f", "db.yaml", "--kubeconfig", "/?gone"];
+    let secret: Value = serde_json::from_str(&well(&kubeseal.run(kubeseal.command(&unseal), "")?)?)?;
+    let value = |key: &str| {
+        let bytes = secret["data"][key].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
+    };
+    for (key, expected) in
+        [("a", "hunter2-kubeseal"), ("b", "HUNTER2-KUBESEAL"), ("c", "hunter3-kubeseal"), ("d", "hunter3-kubeseal")]
+    {
+        ensure!(value(key) == expected, "{key}: {}", value(key));
+    }
+    world.finish().await
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_so_and_what_is_not_there_as_well() -> Result<()> {
+    let Some((world, kubeseal)) = published("kubeseal-no").await? else { return Ok(()) };
+    let none = kubeseal.ask(&["--fetch-cert", "--controller-name", "other"], "")?;
+    refused(&none, "cannot get sealed secret service: services \"other\" is forbidden")?;
+    let admin = world.cluster.kubeconfig().display().to_string();
+    let gone = ["--fetch-cert", "--kubeconfig", &admin, "--controller-namespace", "default"];
+    refused(&kubeseal.run(kubeseal.command(&gone), "")?, "services \"sealed-secrets-controller\" not found")?;
+    let stranger = kubeseal.ask(&["--fetch-cert", "--token", "no-such-token"], "")?;
+    refused(&stranger, "cannot get sealed secret service: Unauthorized")?;
+    // An administrator may act as somebody; that somebody's rights count.
+    let acting = ["--fetch-cert", "--kubeconfig", &admin, "--controller-namespace", &kubeseal.system, "--as", "jane"];
+    let forbidden = kubeseal.run(kubeseal.command(&acting), "")?;
+    refused(&forbidden, "User \"jane\" cannot get resource \"services\"")?;
+    let member = [&acting[..], &["--as-group", "system:authenticated"]].concat();
+    well(&kubeseal.run(kubeseal.command(&member), "")?)?;
+    // From the environment.
+    let mut command = kubeseal.command(&["--fetch-cert"]);
+    command.env("SEALED_SECRETS_CONTROLLER_NAMESPACE", &kubeseal.system).env("KUBECONFIG", &kubeseal.kubeconfig);
+    well(&kubeseal.run(command, "")?)?;
+    world.finish().await
+}
