@@ -7,6 +7,7 @@ use crate::metadata::{
     BITNAMI_KEY_LABEL, BITNAMI_KEY_PREFIX, KEY_SECRET_PREFIX, SEALING_KEY_TYPE, is_dropped_from_template,
 };
 use crate::resource::SecretTemplate;
+use crate::secret::PlainSecret;
 
 /// Types that make a Secret a credential of the cluster itself: made only where a list names them exactly.
 pub const GUARDED_TYPES: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
@@ -114,7 +115,43 @@ impl OutputPolicy {
         if name == BITNAMI_KEY_PREFIX {
             return Err(Refused::KeyName);
         }
-        let type_ = template.type_.as_deref().unwrap_or("Opaque");
+        if self.no_templates && !template.data.is_empty() {
+            return Err(Refused::Templates);
+        }
+        let (labels, annotations) = output_metadata(template);
+        self.check_output(template.type_.as_deref().unwrap_or("Opaque"), &labels, &annotations)
+    }
+
+    /// Whether this Secret, opened from a SealedSecret of bitnami.com, may be made. `keys` is where that format's keys are, and
+    /// how their Secrets are called. It is asked of what was opened: old files have their whole Secret in the sealed text.
+    ///
+    /// # Errors
+    /// [`Refused`], the first reason.
+    pub fn check_secret(&self, secret: &PlainSecret, keys: (&str, &str)) -> Result<(), Refused> {
+        let namespace = secret.namespace.as_deref().unwrap_or_default();
+        let name = secret.name.as_deref().unwrap_or_default();
+        let (keys_namespace, prefix) = keys;
+        if namespace == self.own_namespace {
+            if name.starts_with(KEY_SECRET_PREFIX) {
+                return Err(Refused::KeyName);
+            }
+            // Where that format's keys are its SealedSecrets have always been served.
+            if !self.serve_own_namespace && namespace != keys_namespace {
+                return Err(Refused::OwnNamespace);
+            }
+        }
+        if name == BITNAMI_KEY_PREFIX || (namespace == keys_namespace && name == prefix) {
+            return Err(Refused::KeyName);
+        }
+        self.check_output(secret.type_.as_deref().unwrap_or("Opaque"), &secret.labels, &secret.annotations)
+    }
+
+    fn check_output(
+        &self,
+        type_: &str,
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), Refused> {
         if type_ == SEALING_KEY_TYPE {
             return Err(Refused::KeyType);
         }
@@ -122,10 +159,6 @@ impl OutputPolicy {
         if !self.types.permit(type_) || (GUARDED_TYPES.contains(&type_) && !named) {
             return Err(Refused::Type(type_.to_owned()));
         }
-        if self.no_templates && !template.data.is_empty() {
-            return Err(Refused::Templates);
-        }
-        let (labels, annotations) = output_metadata(template);
         if labels.contains_key(BITNAMI_KEY_LABEL) {
             return Err(Refused::KeyLabel);
         }
@@ -212,5 +245,31 @@ mod tests {
         policy.labels.deny = vec![Pattern::new("replicate/*")];
         assert_eq!(policy.check("shop", "db", &labelled("replicate/to")), Err(Refused::Label("replicate/to".into())));
         assert_eq!(policy.check("shop", "db", &labelled("app")), Ok(()));
+    }
+
+    #[test]
+    fn a_secret_of_the_other_format_is_held_to_the_same_rules() {
+        let policy = policy();
+        let keys = ("kube-system", "sealed-secrets-key");
+        let secret = |namespace: &str, name: &str| PlainSecret {
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
+            ..PlainSecret::default()
+        };
+        assert_eq!(policy.check_secret(&secret("kube-system", "db"), keys), Ok(()), "its own namespace is served");
+        assert_eq!(policy.check_secret(&secret("bulla-system", "db"), keys), Err(Refused::OwnNamespace));
+        assert_eq!(policy.check_secret(&secret("bulla-system", "db"), ("bulla-system", "k")), Ok(()));
+        assert_eq!(
+            policy.check_secret(&secret("bulla-system", "bulla-key-x"), ("bulla-system", "k")),
+            Err(Refused::KeyName)
+        );
+        assert_eq!(policy.check_secret(&secret("bulla-system", "k"), ("bulla-system", "k")), Err(Refused::KeyName));
+        assert_eq!(policy.check_secret(&secret("shop", "sealed-secrets-key"), keys), Err(Refused::KeyName));
+        let mut labelled = secret("kube-system", "db");
+        labelled.labels = [(BITNAMI_KEY_LABEL.to_owned(), "active".to_owned())].into();
+        assert_eq!(policy.check_secret(&labelled, keys), Err(Refused::KeyLabel));
+        let mut token = secret("shop", "db");
+        token.type_ = Some(GUARDED_TYPES[0].to_owned());
+        assert!(matches!(policy.check_secret(&token, keys), Err(Refused::Type(_))));
     }
 }

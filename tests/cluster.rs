@@ -5,6 +5,7 @@
 mod cluster {
     mod bitnami;
     mod bitnami_http;
+    mod bitnami_objects;
     mod http;
     mod keys;
     mod kubeseal;
@@ -15,6 +16,7 @@ mod cluster {
     mod replicas;
     mod restart;
     mod rights;
+    mod runbook;
     mod templates;
     mod world;
 }

@@ -577,4 +577,23 @@ pub struct InstallArgs {
     /// Only the definitions of the custom resources
     #[arg(long, conflicts_with = "image")]
     pub crds_only: bool,
+    /// Serve the SealedSecrets of bitnami.com too: open and compare them, or make their Secrets (--bitnami alone). Everything
+    /// is then installed in --bitnami-namespace
+    #[arg(long, value_enum, value_name = "MODE", default_value = "off", num_args = 0..=1, require_equals = true, default_missing_value = "own", conflicts_with = "crds_only")]
+    pub bitnami: BitnamiMode,
+    /// Where the keys of sealed-secrets are
+    #[arg(long, value_name = "NAMESPACE", default_value = "kube-system", requires = "bitnami")]
+    pub bitnami_namespace: String,
+}
+
+/// `--bitnami` of `bulla install`.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BitnamiMode {
+    /// Nothing of it
+    #[default]
+    Off,
+    /// Open and compare, and write nothing
+    Observe,
+    /// Make their Secrets
+    Own,
 }

@@ -401,6 +401,11 @@ pub fn own_path(namespace: &str, resource: &str) -> String {
     format!("/apis/{}/namespaces/{namespace}/{resource}", bulla::resource::API_VERSION)
 }
 
+/// `/apis/bitnami.com/v1alpha1/namespaces/NAMESPACE/sealedsecrets`.
+pub fn their_path(namespace: &str) -> String {
+    format!("/apis/{}/namespaces/{namespace}/sealedsecrets", bulla::bitnami::API_VERSION)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

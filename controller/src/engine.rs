@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bulla::open::readers;
+use bulla::bitnami::BitnamiSealedSecret;
 use bulla::recipient::Fingerprint;
 use bulla::resource::{GROUP, KIND, SealedSecret};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -19,14 +19,18 @@ use kube::core::ObjectMeta;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::api::Failure;
+use crate::api::{Failure, own_path, their_path};
 use crate::args::Scope;
-use crate::events::{Note, reference};
+use crate::bitnami;
+use crate::bitnami::args::Mode;
+use crate::bitnami::keys::RsaRing;
+use crate::events::{Note, reference_of};
 use crate::keyring::{Needs, Ring};
 use crate::lease::Role;
 use crate::metrics::{Reason, Turn};
-use crate::queue::{ObjectKey, Priority, Queue, back_off};
-use crate::reconcile::{Context, Known, Outcome, Right, SecretId, Uid, Version, asked_at, is_settled, reconcile};
+use crate::object::Object;
+use crate::queue::{Kind, ObjectKey, Priority, Queue, back_off};
+use crate::reconcile::{Context, Known, Outcome, Right, SecretId, Uid, Version, reconcile};
 use crate::status::{Standing, Verdict};
 use crate::watch::{Event, NamespaceSeen, SecretSeen, Source, list_once, watch as follow};
 
@@ -56,6 +60,9 @@ const NEEDS: Duration = Duration::from_millis(200);
 /// The same kind of failure is logged at most this often.
 const LOGGED: Duration = Duration::from_secs(60);
 
+/// Reasons of what goes on being compared with its Secret.
+const FOLLOWED: [&str; 7] = ["Applied", "Superseded", "Same", "Different", "Missing", "Unowned", "Immutable"];
+
 type Sets = Arc<BTreeSet<BTreeSet<Fingerprint>>>;
 
 /// What is kept of one SealedSecret.
@@ -69,7 +76,7 @@ struct Entry {
     /// What its status says was written.
     applied: Option<SecretId>,
     /// The object, until its turn comes.
-    waiting: Option<Box<SealedSecret>>,
+    waiting: Option<Object>,
     /// How it stood after the last look.
     standing: Option<(Standing, &'static str)>,
     needs: Sets,
@@ -197,7 +204,10 @@ pub struct Engine {
     /// Set when the lists are in.
     synced: Arc<AtomicBool>,
     told_synced: bool,
+    /// The kinds that are served.
+    kinds: &'static [Kind],
     sealed: Lists,
+    theirs: Lists,
     secrets: Lists,
     served: Served,
     /// One watch for each of these; one for all when empty.
@@ -219,9 +229,11 @@ pub struct Engine {
 /// The ends of the channels.
 struct Inputs {
     sealed: mpsc::Receiver<(usize, Event<SealedSecret>)>,
+    theirs: mpsc::Receiver<(usize, Event<BitnamiSealedSecret>)>,
     secrets: mpsc::Receiver<(usize, Event<SecretSeen>)>,
     namespaces: mpsc::Receiver<(usize, Event<NamespaceSeen>)>,
     sealed_sender: mpsc::Sender<(usize, Event<SealedSecret>)>,
+    theirs_sender: mpsc::Sender<(usize, Event<BitnamiSealedSecret>)>,
     secrets_sender: mpsc::Sender<(usize, Event<SecretSeen>)>,
     namespaces_sender: mpsc::Sender<(usize, Event<NamespaceSeen>)>,
     /// The watches: they end with this.
@@ -231,10 +243,21 @@ struct Inputs {
 impl Inputs {
     fn new() -> Self {
         let (sealed_sender, sealed) = mpsc::channel(16);
+        let (theirs_sender, theirs) = mpsc::channel(16);
         let (secrets_sender, secrets) = mpsc::channel(256);
         let (namespaces_sender, namespaces) = mpsc::channel(256);
         let tasks = JoinSet::new();
-        Self { sealed, secrets, namespaces, sealed_sender, secrets_sender, namespaces_sender, tasks }
+        Self {
+            sealed,
+            theirs,
+            secrets,
+            namespaces,
+            sealed_sender,
+            theirs_sender,
+            secrets_sender,
+            namespaces_sender,
+            tasks,
+        }
     }
 }
 
@@ -252,7 +275,10 @@ impl Engine {
             Scope::Selected(_) => (Served::Some(HashSet::new()), Vec::new()),
         };
         let watches = namespaces.len().max(1);
+        let both = context.bitnami.is_some();
         Self {
+            kinds: if both { &[Kind::Native, Kind::Bitnami] } else { &[Kind::Native] },
+            theirs: Lists::new(if both { watches } else { 0 }),
             context,
             entries: HashMap::new(),
             orphans: HashMap::new(),
@@ -293,6 +319,7 @@ impl Engine {
             self.watch_objects(&mut inputs);
         }
         let mut ring = self.context.ring.clone();
+        let mut rsa = self.context.bitnami.as_ref().map(|shared| shared.ring.clone());
         let mut looks: JoinSet<(ObjectKey, Outcome)> = JoinSet::new();
         let mut reviews: JoinSet<Vec<(Arc<str>, Right)>> = JoinSet::new();
         loop {
@@ -337,7 +364,12 @@ impl Engine {
                         self.take_over();
                     }
                 }
-                Some((watch, event)) = inputs.sealed.recv() => self.see_sealed(watch, event),
+                Some((watch, event)) = inputs.sealed.recv() => {
+                    self.see_sealed(Kind::Native, watch, event.map(Object::from));
+                }
+                Some((watch, event)) = inputs.theirs.recv() => {
+                    self.see_sealed(Kind::Bitnami, watch, event.map(Object::from));
+                }
                 Some((watch, event)) = inputs.secrets.recv() => self.see_secret(watch, event),
                 Some(done) = looks.join_next() => {
                     if let Ok((key, outcome)) = done {
@@ -348,9 +380,10 @@ impl Engine {
                 Some(given) = reviews.join_next() => self.given(given.unwrap_or_default()),
                 Ok(()) = ring.changed() => {
                     let now = ring.borrow_and_update().clone();
-                    self.retry_failed(|_| true);
+                    self.retry_failed(|key| key.kind == Kind::Native);
                     self.tell_exposed(&now);
                 }
+                () = changed(&mut rsa) => self.retry_failed(|key| key.kind == Kind::Bitnami),
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             }
         }
@@ -362,7 +395,14 @@ impl Engine {
     }
 
     fn all_listed(&self) -> bool {
-        self.sealed.pending == 0 && self.secrets.pending == 0
+        self.sealed.pending == 0 && self.theirs.pending == 0 && self.secrets.pending == 0
+    }
+
+    fn lists(&mut self, kind: Kind) -> &mut Lists {
+        match kind {
+            Kind::Native => &mut self.sealed,
+            Kind::Bitnami => &mut self.theirs,
+        }
     }
 
     /// Without knowing which Secrets there are nothing can be decided; a SealedSecret that has not been listed holds up no
@@ -379,7 +419,7 @@ impl Engine {
 
     /// It is ready to serve when it knows everything, or when only its own work holds it up.
     fn tell_synced(&mut self) {
-        let listed = self.sealed.pending == 0 || !*self.room.borrow();
+        let listed = (self.sealed.pending == 0 && self.theirs.pending == 0) || !*self.room.borrow();
         if !self.told_synced && self.secrets.pending == 0 && listed {
             self.told_synced = true;
             self.synced.store(true, Ordering::Release);
@@ -394,16 +434,25 @@ impl Engine {
         )
     }
 
-    fn sources(&self, namespace: Option<&Arc<str>>) -> (Source, Source) {
+    /// Where native SealedSecrets, those of the other format, and Secrets are listed.
+    fn sources(&self, namespace: Option<&Arc<str>>) -> (Source, Option<Source>, Source) {
         let own = format!("/apis/{}", bulla::resource::API_VERSION);
         let sealed = Source { what: "sealedsecrets", ..Source::of(self.list_path(&own, namespace, "sealedsecrets")) };
+        let theirs = self.context.bitnami.is_some().then(|| {
+            let path = format!("/apis/{}", bulla::bitnami::API_VERSION);
+            Source {
+                what: "sealedsecrets of bitnami.com",
+                labels: self.context.settings.bitnami.label_selector.clone(),
+                ..Source::of(self.list_path(&path, namespace, "sealedsecrets"))
+            }
+        });
         let secrets = Source {
             what: "secrets",
             fields: Some(format!("type!={}", bulla::metadata::SEALING_KEY_TYPE)),
             streaming: true,
             ..Source::of(self.list_path("/api/v1", namespace, "secrets"))
         };
-        (sealed, secrets)
+        (sealed, theirs, secrets)
     }
 
     fn watch_objects(&self, inputs: &mut Inputs) {
@@ -413,8 +462,12 @@ impl Engine {
         };
         let always = watch::Sender::new(true);
         for (number, namespace) in each.iter().enumerate() {
-            let (sealed, secrets) = self.sources(namespace.as_ref());
+            let (sealed, theirs, secrets) = self.sources(namespace.as_ref());
             let api = self.context.api.clone();
+            if let Some(theirs) = theirs {
+                let (sender, room) = (inputs.theirs_sender.clone(), self.room.subscribe());
+                inputs.tasks.spawn(follow(api.clone(), theirs, number, sender, room));
+            }
             inputs.tasks.spawn(follow(
                 api.clone(),
                 sealed,
@@ -460,17 +513,17 @@ impl Engine {
         self.namespaces.get(watch).is_none_or(|namespace| *namespace == key.namespace)
     }
 
-    fn key(&mut self, namespace: &str, name: &str) -> ObjectKey {
+    fn key(&mut self, kind: Kind, namespace: &str, name: &str) -> ObjectKey {
         let namespace = self.names.get(namespace).cloned().unwrap_or_else(|| {
             let namespace: Arc<str> = namespace.into();
             self.names.insert(namespace.clone());
             namespace
         });
-        ObjectKey { namespace, name: name.into() }
+        ObjectKey { kind, namespace, name: name.into() }
     }
 
-    fn key_of(&mut self, metadata: &ObjectMeta) -> Option<ObjectKey> {
-        Some(self.key(metadata.namespace.as_deref()?, metadata.name.as_deref()?))
+    fn key_of(&mut self, kind: Kind, metadata: &ObjectMeta) -> Option<ObjectKey> {
+        Some(self.key(kind, metadata.namespace.as_deref()?, metadata.name.as_deref()?))
     }
 
     fn add(&mut self, key: &ObjectKey, priority: Priority) {
@@ -496,17 +549,17 @@ impl Engine {
         }
     }
 
-    fn see_sealed(&mut self, watch: usize, event: Event<SealedSecret>) {
+    fn see_sealed(&mut self, kind: Kind, watch: usize, event: Event<Object>) {
         match event {
-            Event::Begin => self.sealed.begin(watch),
+            Event::Begin => self.lists(kind).begin(watch),
             Event::Listed(object) => self.apply(watch, object, Priority::Low),
             Event::Seen(object) => self.apply(watch, object, Priority::High),
             Event::End => {
-                let Some(epoch) = self.sealed.end(watch) else { return };
+                let Some(epoch) = self.lists(kind).end(watch) else { return };
                 let gone: Vec<_> = self
                     .entries
                     .iter()
-                    .filter(|(key, entry)| entry.epoch != epoch && self.served_by(watch, key))
+                    .filter(|(key, entry)| key.kind == kind && entry.epoch != epoch && self.served_by(watch, key))
                     .map(|(key, _)| key.clone())
                     .collect();
                 for key in gone {
@@ -514,9 +567,9 @@ impl Engine {
                 }
             }
             Event::Gone(object) => {
-                let Some(key) = self.key_of(&object.metadata) else { return };
-                let version = version_of(&object.metadata);
-                self.sealed.deleted(&key, version);
+                let Some(key) = self.key_of(kind, object.metadata()) else { return };
+                let version = version_of(object.metadata());
+                self.lists(kind).deleted(&key, version);
                 if self.entries.get(&key).is_some_and(|entry| !version.is_before(entry.version)) {
                     self.forget(&key);
                 }
@@ -526,20 +579,22 @@ impl Engine {
 
     /// Takes in an object. It is looked at when it is new or another than before, and its status does not say that all is
     /// done already.
-    fn apply(&mut self, watch: usize, sealed: SealedSecret, priority: Priority) {
-        if !self.serves(sealed.metadata.namespace.as_deref().unwrap_or_default()) {
+    fn apply(&mut self, watch: usize, sealed: Object, priority: Priority) {
+        let (kind, metadata) = (sealed.kind(), sealed.metadata());
+        if !self.serves(metadata.namespace.as_deref().unwrap_or_default()) {
             return;
         }
-        let Some(key) = self.key_of(&sealed.metadata) else { return };
-        let version = version_of(&sealed.metadata);
-        if self.sealed.is_deleted(&key, version) {
+        let Some(key) = self.key_of(kind, metadata) else { return };
+        let version = version_of(metadata);
+        if self.lists(kind).is_deleted(&key, version) {
             return;
         }
-        let epoch = self.sealed.epoch(watch);
-        let uid = Uid::new(sealed.metadata.uid.as_deref().unwrap_or_default());
-        let generation = sealed.metadata.generation.unwrap_or_default();
-        let asked: Option<Box<str>> = asked_at(&sealed.metadata).map(Into::into);
-        let applied = sealed.status.as_ref().and_then(|status| status.applied.as_ref()).map(SecretId::applied);
+        let epoch = self.lists(kind).epoch(watch);
+        let uid = Uid::new(metadata.uid.as_deref().unwrap_or_default());
+        let generation = metadata.generation.unwrap_or_default();
+        let deleting = metadata.deletion_timestamp.is_some();
+        let asked: Option<Box<str>> = sealed.asked().map(Into::into);
+        let applied = sealed.applied();
         let claim = applied.map_or(Known::Absent, Known::Seen);
         let leading = self.leading;
         let known = self.entries.get_mut(&key);
@@ -551,16 +606,16 @@ impl Engine {
             entry.version = version;
             let same = entry.uid == uid && entry.generation == generation && entry.asked == asked;
             // What this replica wrote itself.
-            if same && leading && sealed.metadata.deletion_timestamp.is_none() {
+            if same && leading && !deleting {
                 return;
             }
         }
-        if sealed.metadata.deletion_timestamp.is_some() {
+        if deleting {
             self.forget(&key);
             return;
         }
-        let settled = is_settled(&sealed, &claim, &self.context.settings);
-        let needs = self.intern(readers(&sealed.spec));
+        let settled = sealed.is_settled(&claim, &self.context.settings);
+        let needs = self.intern(sealed.readers());
         let before = self.take(&key);
         let distrust = before
             .as_ref()
@@ -588,7 +643,7 @@ impl Engine {
         // Another object of that name has nothing to do with what was done for the one before.
         if entry.uid != uid {
             entry.fight = None;
-            self.stand(&mut entry, None);
+            self.stand(key.kind, &mut entry, None);
         }
         entry.uid = uid;
         entry.generation = generation;
@@ -597,17 +652,18 @@ impl Engine {
         entry.needs = needs;
         entry.attempts = 0;
         if settled {
-            self.stand(&mut entry, Some(&Verdict::ready()));
+            self.stand(key.kind, &mut entry, Some(&Verdict::ready()));
+            self.tell_stands(&key, Some(true));
         } else if !leading {
-            self.stand(&mut entry, None);
+            self.stand(key.kind, &mut entry, None);
         }
         // What says of itself that it is done is believed when the Secret is that one. Until all are known, `all_in` decides.
         let todo = !settled || distrust || (self.secrets.pending == 0 && entry.secret != entry.applied);
         if todo && leading {
-            let weight = weight(&sealed);
+            let weight = sealed.weight();
             if self.buffered + weight <= BUFFER {
                 self.buffered += weight;
-                entry.waiting = Some(Box::new(sealed));
+                entry.waiting = Some(sealed);
             }
         }
         self.insert(key.clone(), entry);
@@ -637,7 +693,7 @@ impl Engine {
         }
         self.needs_changed = true;
         if let Some(waiting) = entry.waiting.take() {
-            self.buffered = self.buffered.saturating_sub(weight(&waiting));
+            self.buffered = self.buffered.saturating_sub(waiting.weight());
         }
         Some(entry)
     }
@@ -645,7 +701,8 @@ impl Engine {
     fn forget(&mut self, key: &ObjectKey) {
         self.queue.forget(key);
         if let Some(mut entry) = self.take(key) {
-            self.stand(&mut entry, None);
+            self.stand(key.kind, &mut entry, None);
+            self.tell_stands(key, None);
             // The garbage collector may be slower than whoever makes the object anew.
             if let Some(secret) = entry.secret {
                 self.orphans.insert(key.clone(), (secret, entry.secret_epoch));
@@ -660,24 +717,8 @@ impl Engine {
                 if !self.serves(&secret.namespace) {
                     return;
                 }
-                let epoch = self.secrets.epoch(watch);
-                let key = self.key(&secret.namespace, &secret.name);
-                if self.secrets.is_deleted(&key, secret.id.version) {
-                    return;
-                }
-                match self.entries.get_mut(&key) {
-                    Some(entry) => {
-                        entry.secret_epoch = epoch;
-                        self.secret_seen(&key, Some(secret.id));
-                    }
-                    None if secret.marked => {
-                        let orphan = self.orphans.entry(key).or_insert((secret.id, epoch));
-                        let id = if secret.id.is_older(orphan.0) { orphan.0 } else { secret.id };
-                        *orphan = (id, epoch);
-                    }
-                    None => {
-                        self.orphans.remove(&key);
-                    }
+                for kind in self.kinds {
+                    self.see_secret_of(*kind, watch, &secret);
                 }
             }
             Event::End => {
@@ -707,14 +748,39 @@ impl Engine {
                 }
             }
             Event::Gone(secret) => {
-                let key = self.key(&secret.namespace, &secret.name);
-                self.secrets.deleted(&key, secret.id.version);
-                if self.orphans.get(&key).is_some_and(|(id, _)| id.uid == secret.id.uid) {
-                    self.orphans.remove(&key);
+                for kind in self.kinds {
+                    let key = self.key(*kind, &secret.namespace, &secret.name);
+                    self.secrets.deleted(&key, secret.id.version);
+                    if self.orphans.get(&key).is_some_and(|(id, _)| id.uid == secret.id.uid) {
+                        self.orphans.remove(&key);
+                    }
+                    if self.entries.get(&key).and_then(|e| e.secret).is_some_and(|seen| seen.uid == secret.id.uid) {
+                        self.secret_seen(&key, None);
+                    }
                 }
-                if self.entries.get(&key).and_then(|e| e.secret).is_some_and(|seen| seen.uid == secret.id.uid) {
-                    self.secret_seen(&key, None);
-                }
+            }
+        }
+    }
+
+    /// A Secret, for the SealedSecret of this kind and its name: there may be one of each.
+    fn see_secret_of(&mut self, kind: Kind, watch: usize, secret: &SecretSeen) {
+        let epoch = self.secrets.epoch(watch);
+        let key = self.key(kind, &secret.namespace, &secret.name);
+        if self.secrets.is_deleted(&key, secret.id.version) {
+            return;
+        }
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                entry.secret_epoch = epoch;
+                self.secret_seen(&key, Some(secret.id));
+            }
+            None if secret.marked.of(kind) => {
+                let orphan = self.orphans.entry(key).or_insert((secret.id, epoch));
+                let id = if secret.id.is_older(orphan.0) { orphan.0 } else { secret.id };
+                *orphan = (id, epoch);
+            }
+            None => {
+                self.orphans.remove(&key);
             }
         }
     }
@@ -843,14 +909,18 @@ impl Engine {
             return;
         }
         tracing::info!(namespace = name, "the namespace is served from now on");
-        let (sealed, secrets) = self.sources(Some(&namespace));
+        let (sealed, theirs, secrets) = self.sources(Some(&namespace));
         let (api, room) = (self.context.api.clone(), self.room.subscribe());
         let (to_sealed, to_secrets) = (inputs.sealed_sender.clone(), inputs.secrets_sender.clone());
+        let to_theirs = inputs.theirs_sender.clone();
         inputs.tasks.spawn(async move {
             // Secrets first: a SealedSecret is looked at when it is seen.
             let always = watch::Sender::new(true);
             if list_once(api.clone(), secrets, 0, to_secrets, always.subscribe()).await {
-                list_once(api, sealed, 0, to_sealed, room).await;
+                list_once(api.clone(), sealed, 0, to_sealed, room.clone()).await;
+                if let Some(theirs) = theirs {
+                    list_once(api, theirs, 0, to_theirs, room).await;
+                }
             }
         });
     }
@@ -906,8 +976,13 @@ impl Engine {
             let mut still = Vec::new();
             let mut given = Vec::new();
             for (namespace, (verb, resource)) in asked {
-                let group = if resource.starts_with("secrets") { "" } else { GROUP };
-                match api.allowed(&namespace, verb, group, resource).await {
+                let (group, plain) = match resource {
+                    "secrets" => ("", resource),
+                    "sealedsecrets.bitnami.com" => (bulla::bitnami::GROUP, "sealedsecrets"),
+                    "sealedsecrets.bitnami.com/status" => (bulla::bitnami::GROUP, "sealedsecrets/status"),
+                    _ => (GROUP, resource),
+                };
+                match api.allowed(&namespace, verb, group, plain).await {
                     Ok(true) => given.push((namespace, (verb, resource))),
                     _ => still.push((namespace, (verb, resource))),
                 }
@@ -942,12 +1017,21 @@ impl Engine {
         let known = entry.secret.map_or(Known::Absent, Known::Seen);
         let given = entry.waiting.take();
         if let Some(given) = &given {
-            self.buffered = self.buffered.saturating_sub(weight(given));
+            self.buffered = self.buffered.saturating_sub(given.weight());
         }
         let context = self.context.clone();
         looks.spawn(async move {
             let started = Instant::now();
-            let outcome = reconcile(&context, &key, given, known, trust).await;
+            let outcome = match (given, &context.bitnami) {
+                (Some(Object::Bitnami(given)), Some(shared)) => {
+                    bitnami::reconcile::reconcile(&context, shared, &key, Some(given), known, trust).await
+                }
+                (None, Some(shared)) if key.kind == Kind::Bitnami => {
+                    bitnami::reconcile::reconcile(&context, shared, &key, None, known, trust).await
+                }
+                (Some(Object::Native(given)), _) => reconcile(&context, &key, Some(given), known, trust).await,
+                (_, _) => reconcile(&context, &key, None, known, trust).await,
+            };
             let reason = Reason { reason: reason_of(&outcome).to_owned() };
             context.metrics.looks.get_or_create(&reason).observe(started.elapsed().as_secs_f64());
             (key, outcome)
@@ -955,14 +1039,30 @@ impl Engine {
     }
 
     /// How it stands, for the metrics too.
-    fn stand(&self, entry: &mut Entry, verdict: Option<&Verdict>) {
+    fn stand(&self, kind: Kind, entry: &mut Entry, verdict: Option<&Verdict>) {
         let objects = &self.context.metrics.objects;
         let before = std::mem::replace(&mut entry.standing, verdict.map(|verdict| (verdict.standing, verdict.reason)));
+        if let Some(shared) = self.context.bitnami.as_ref().filter(|_| kind == Kind::Bitnami)
+            && self.context.settings.bitnami.mode == Mode::Observe
+        {
+            shared.observed(before.map(|(_, reason)| reason), verdict.map(|verdict| verdict.reason));
+            return;
+        }
         if let Some((_, before)) = before {
             objects.get_or_create(&Reason { reason: before.to_owned() }).dec();
         }
         if let Some(verdict) = verdict {
             objects.get_or_create(&Reason { reason: verdict.reason.to_owned() }).inc();
+        }
+    }
+
+    /// The same under the established controller's name, and what is forgotten with an object.
+    fn tell_stands(&self, key: &ObjectKey, synced: Option<bool>) {
+        if let Some(shared) = self.context.bitnami.as_ref().filter(|_| key.kind == Kind::Bitnami) {
+            shared.metrics.stands(&key.namespace, &key.name, synced);
+            if synced.is_none() {
+                shared.hints.forget(&key.namespace, &key.name);
+            }
         }
     }
 
@@ -998,7 +1098,7 @@ impl Engine {
         }
         let Some(mut entry) = self.entries.remove(key) else { return };
         if let Some(verdict) = &outcome.verdict {
-            self.stand(&mut entry, Some(verdict));
+            self.stand(key.kind, &mut entry, Some(verdict));
             entry.distrust = false;
         }
         let looked_at = outcome.secret.flatten();
@@ -1029,7 +1129,7 @@ impl Engine {
         let touched = match standing {
             Some((Standing::Ready | Standing::Suspended, reason)) if !outcome.again => {
                 entry.attempts = 0;
-                entry.touched && entry.secret != entry.applied && reason == Verdict::ready().reason
+                entry.touched && entry.secret != entry.applied && FOLLOWED.contains(&reason)
             }
             Some((Standing::Stalled, _)) if !outcome.again => {
                 let touched = entry.touched && entry.secret != looked_at;
@@ -1069,12 +1169,26 @@ impl Engine {
         };
         let (context, key) = (self.context.clone(), key.clone());
         tokio::spawn(async move {
-            let path = crate::api::own_path(&key.namespace, "sealedsecrets");
+            let (path, api_version) = match key.kind {
+                Kind::Native => (own_path(&key.namespace, "sealedsecrets"), bulla::resource::API_VERSION),
+                Kind::Bitnami => (their_path(&key.namespace), bulla::bitnami::API_VERSION),
+            };
             // An event is found by the object's uid.
             let uid = context.api.get_metadata(&path, &key.name).await.ok().and_then(|metadata| metadata.uid);
-            let about = ObjectReference { uid, ..reference(KIND, &about) };
+            let about = ObjectReference { uid, ..reference_of(api_version, KIND, &about) };
             context.events.publish(about, &Note::warning("DriftContested", text)).await;
         });
+    }
+}
+
+/// Waits for another key ring of the other format; for ever where it is off.
+async fn changed(ring: &mut Option<watch::Receiver<Arc<RsaRing>>>) {
+    let changed = match ring {
+        Some(ring) => ring.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -1084,24 +1198,4 @@ fn reason_of(outcome: &Outcome) -> &'static str {
 
 fn version_of(metadata: &ObjectMeta) -> Version {
     Version::new(metadata.resource_version.as_deref().unwrap_or_default())
-}
-
-/// About how many bytes an object takes.
-fn weight(sealed: &SealedSecret) -> usize {
-    let lines = |map: &bulla::resource::Envelopes| map.iter().map(|(k, v)| k.len() + v.len() + 100).sum::<usize>();
-    let items = sealed
-        .spec
-        .items
-        .iter()
-        .map(|(key, item)| key.len() + item.sealed.len() + 150 + item.envelopes.as_ref().map_or(0, lines));
-    let template = sealed.spec.template.as_ref().map_or(0, |template| {
-        template.data.iter().map(|(key, text)| key.len() + text.len() + 100).sum::<usize>()
-            + template.metadata.as_ref().map_or(0, |metadata| {
-                let both = metadata.labels.iter().chain(&metadata.annotations);
-                both.map(|(key, text)| key.len() + text.len() + 100).sum()
-            })
-    });
-    let metadata = [&sealed.metadata.labels, &sealed.metadata.annotations].into_iter().flatten().flatten();
-    let metadata: usize = metadata.map(|(key, text)| key.len() + text.len() + 100).sum();
-    1024 + items.sum::<usize>() + lines(&sealed.spec.envelopes) + template + metadata
 }

@@ -34,7 +34,15 @@ impl Note {
 
 /// An object of ours to write events about.
 pub fn reference(kind: &str, metadata: &ObjectMeta) -> ObjectReference {
-    let api_version = if matches!(kind, "Secret" | "ConfigMap") { "v1" } else { bulla::resource::API_VERSION };
+    reference_of(
+        if matches!(kind, "Secret" | "ConfigMap") { "v1" } else { bulla::resource::API_VERSION },
+        kind,
+        metadata,
+    )
+}
+
+/// Any object to write events about.
+pub fn reference_of(api_version: &str, kind: &str, metadata: &ObjectMeta) -> ObjectReference {
     ObjectReference {
         api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),

@@ -9,6 +9,7 @@ mod http;
 mod keyring;
 mod lease;
 mod metrics;
+mod object;
 mod queue;
 mod reconcile;
 mod run;

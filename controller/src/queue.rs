@@ -7,9 +7,20 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Namespace and name of an object.
+/// Of which kind a SealedSecret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `bulla.dev`.
+    Native,
+    /// `bitnami.com`.
+    Bitnami,
+}
+
+/// Kind, namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
     /// `metadata.namespace`.
     pub namespace: Arc<str>,
     /// `metadata.name`.
@@ -18,7 +29,8 @@ pub struct ObjectKey {
 
 impl std::fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        if self.kind == Kind::Bitnami { f.write_str(" (bitnami.com)") } else { Ok(()) }
     }
 }
 
@@ -35,7 +47,7 @@ pub enum Priority {
 #[derive(Debug, Default)]
 struct Turns {
     order: VecDeque<Arc<str>>,
-    names: HashMap<Arc<str>, VecDeque<Arc<str>>>,
+    names: HashMap<Arc<str>, VecDeque<(Kind, Arc<str>)>>,
 }
 
 impl Turns {
@@ -44,19 +56,19 @@ impl Turns {
         if names.is_empty() {
             self.order.push_back(key.namespace);
         }
-        names.push_back(key.name);
+        names.push_back((key.kind, key.name));
     }
 
     fn pop(&mut self) -> Option<ObjectKey> {
         let namespace = self.order.pop_front()?;
         let names = self.names.get_mut(&namespace)?;
-        let name = names.pop_front()?;
+        let (kind, name) = names.pop_front()?;
         if names.is_empty() {
             self.names.remove(&namespace);
         } else {
             self.order.push_back(namespace.clone());
         }
-        Some(ObjectKey { namespace, name })
+        Some(ObjectKey { kind, namespace, name })
     }
 }
 
@@ -179,7 +191,7 @@ mod tests {
 
     fn key(text: &str) -> ObjectKey {
         let (namespace, name) = text.split_once('/').unwrap_or(("", text));
-        ObjectKey { namespace: namespace.into(), name: name.into() }
+        ObjectKey { kind: Kind::Native, namespace: namespace.into(), name: name.into() }
     }
 
     fn drain(queue: &mut Queue, now: Instant) -> Vec<String> {

@@ -23,6 +23,8 @@ use zeroize::Zeroize as _;
 
 use crate::api::{Api, FIELD_MANAGER, Failure, Field, core_path, own_path};
 use crate::args::Settings;
+use crate::bitnami;
+use crate::bitnami::args::Mode;
 use crate::events::{Events, Note, reference};
 use crate::keyring::Ring;
 use crate::metrics::Metrics;
@@ -32,7 +34,7 @@ use crate::status::{self, Standing, Verdict, condition};
 /// Goes into what is hashed as inputs: another one when the same object makes another Secret.
 const RENDERER: &str = bulla::template::RENDERER;
 /// How often an object is looked at again because somebody else wrote between look and write.
-const LOOKS: usize = 4;
+pub const LOOKS: usize = 4;
 
 /// uid and resourceVersion of a Secret, in the room of two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,14 +158,17 @@ pub enum Ownership {
     HandedOver,
     /// Somebody else's, who lets us add keys.
     Patched,
+    /// Of the SealedSecret of bitnami.com of this name, which this controller serves too: the native one takes its place.
+    Twin,
     /// Another controller's.
     OtherController,
     /// Nobody's that we know.
     Unowned,
 }
 
-/// Whose a Secret is, from its metadata (point 2 of "What it does with a SealedSecret").
-pub fn ownership(secret: &ObjectMeta, uid: &str, name: &str) -> Ownership {
+/// Whose a Secret is, from its metadata (point 2 of "What it does with a SealedSecret"). `takes_over` where this controller makes
+/// the Secrets of bitnami.com.
+pub fn ownership(secret: &ObjectMeta, uid: &str, name: &str, takes_over: bool) -> Ownership {
     let annotated = |key: &str| secret.annotations.as_ref().and_then(|map| map.get(key)).map(String::as_str);
     let controller = secret.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let ours = match controller {
@@ -173,6 +178,7 @@ pub fn ownership(secret: &ObjectMeta, uid: &str, name: &str) -> Ownership {
     let yes = |key: &str| annotated(key) == Some("true");
     match controller {
         _ if ours => Ownership::Ours,
+        Some(owner) if takes_over && is_twin(owner, name) => Ownership::Twin,
         _ if yes(PATCH_ANNOTATION) => Ownership::Patched,
         Some(_) => Ownership::OtherController,
         None if yes(MANAGED_ANNOTATION) => Ownership::HandedOver,
@@ -181,7 +187,17 @@ pub fn ownership(secret: &ObjectMeta, uid: &str, name: &str) -> Ownership {
 }
 
 fn is_of_name(owner: &OwnerReference, name: &str) -> bool {
-    owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+    is_sealed_secret(owner, GROUP, name)
+}
+
+/// Whether an owner is the SealedSecret of bitnami.com of this name.
+pub fn is_twin(owner: &OwnerReference, name: &str) -> bool {
+    is_sealed_secret(owner, bulla::bitnami::GROUP, name)
+}
+
+/// Whether an owner is a SealedSecret of this group and name, whatever its uid: a backup brings objects back with others.
+pub fn is_sealed_secret(owner: &OwnerReference, group: &str, name: &str) -> bool {
+    owner.api_version.split_once('/').is_some_and(|(found, _)| found == group)
         && owner.kind == KIND
         && owner.name == name
 }
@@ -242,7 +258,8 @@ pub fn decide(sealed: &SealedSecret, secret: Option<&ObjectMeta>, settings: &Set
         return Decision::Settle(Verdict::reconciling("SecretTerminating", text));
     }
     let may_be_immutable = managed_fields(secret).any(|(_, fields)| fields.get("f:immutable").is_some());
-    match ownership(secret, text(sealed.metadata.uid.as_ref()), name) {
+    let takes_over = settings.bitnami.mode == Mode::Own;
+    match ownership(secret, text(sealed.metadata.uid.as_ref()), name, takes_over) {
         Ownership::OtherController => Decision::Settle(Verdict::stalled(
             "Unowned",
             "a Secret of this name belongs to another controller, and is left alone",
@@ -260,12 +277,15 @@ pub fn decide(sealed: &SealedSecret, secret: Option<&ObjectMeta>, settings: &Set
             Decision::Settle(Verdict::ready())
         }
         Ownership::Ours if only_warn => Decision::Write(Write::Compare),
-        Ownership::Ours | Ownership::HandedOver if may_be_immutable => Decision::Write(Write::ReplaceIfEqual),
-        Ownership::Ours | Ownership::HandedOver => Decision::Write(Write::Replace),
+        Ownership::Ours | Ownership::HandedOver | Ownership::Twin if may_be_immutable => {
+            Decision::Write(Write::ReplaceIfEqual)
+        }
+        Ownership::Ours | Ownership::HandedOver | Ownership::Twin => Decision::Write(Write::Replace),
     }
 }
 
-fn immutable() -> Verdict {
+/// An immutable Secret with another content.
+pub fn immutable() -> Verdict {
     Verdict::stalled(
         "Immutable",
         "the Secret is immutable and its content would change; delete it to have it made again",
@@ -285,7 +305,7 @@ fn managed_fields(secret: &ObjectMeta) -> impl Iterator<Item = (&str, &serde_jso
 }
 
 /// Who changed a Secret last, other than we.
-fn last_manager(secret: &ObjectMeta) -> Option<String> {
+pub fn last_manager(secret: &ObjectMeta) -> Option<String> {
     let others = secret.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
     others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
 }
@@ -302,7 +322,7 @@ fn set_by_us(secret: &ObjectMeta, which: &str) -> BTreeSet<String> {
 /// A Secret as it is sent. Its values are encoded as they are written, into the request's body and nowhere else.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Body<'a> {
+pub struct Body<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: ObjectMeta,
@@ -313,7 +333,23 @@ struct Body<'a> {
     data: BTreeMap<&'a str, Encoded<'a>>,
 }
 
-struct Encoded<'a>(&'a [u8]);
+impl<'a> Body<'a> {
+    /// The Secret with this metadata.
+    pub fn bytes(metadata: ObjectMeta, plain: &'a PlainSecret, immutable: Option<bool>) -> Vec<u8> {
+        let body = Self {
+            api_version: "v1",
+            kind: "Secret",
+            metadata,
+            type_: plain.type_.as_deref().unwrap_or("Opaque"),
+            immutable: immutable.filter(|immutable| *immutable),
+            data: plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect(),
+        };
+        encode(&body, &plain.data)
+    }
+}
+
+/// Bytes that are written in base64.
+pub struct Encoded<'a>(pub &'a [u8]);
 
 impl Serialize for Encoded<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -342,6 +378,10 @@ pub fn secret_body(sealed: &SealedSecret, plain: &PlainSecret, digest: &str, exi
     metadata.namespace = sealed.metadata.namespace.clone();
     let mut owners = metadata.owner_references.take().unwrap_or_default();
     owners.retain(|owner| owner.uid != uid && !is_of_name(owner, name));
+    // The twin of the other format stays an owner, so that the Secret outlives either of them.
+    for owner in owners.iter_mut().filter(|owner| is_twin(owner, name)) {
+        owner.controller = Some(false);
+    }
     owners.push(OwnerReference {
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),
@@ -351,19 +391,11 @@ pub fn secret_body(sealed: &SealedSecret, plain: &PlainSecret, digest: &str, exi
         block_owner_deletion: None,
     });
     metadata.owner_references = Some(owners);
-    let body = Body {
-        api_version: "v1",
-        kind: "Secret",
-        metadata,
-        type_: plain.type_.as_deref().unwrap_or("Opaque"),
-        immutable: plain.immutable.filter(|immutable| *immutable),
-        data: plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect(),
-    };
-    encode(&body, &plain.data)
+    Body::bytes(metadata, plain, plain.immutable)
 }
 
 /// Into one buffer that never grows: growing would leave copies behind.
-fn encode(body: &impl Serialize, data: &BTreeMap<String, bulla::secret::SecretValue>) -> Vec<u8> {
+pub fn encode(body: &impl Serialize, data: &BTreeMap<String, bulla::secret::SecretValue>) -> Vec<u8> {
     let values: usize = data.iter().map(|(key, value)| key.len() + 8 + value.len().div_ceil(3) * 4).sum();
     let mut bytes = Vec::with_capacity(values + 256 * 1024);
     // Into memory, with text keys: it can't fail.
@@ -462,6 +494,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// How many are opened at once: as many as there are cores. It takes time, so it runs off the asynchronous threads.
     pub opening: Semaphore,
+    /// The other format, where it is on.
+    pub bitnami: Option<bitnami::Shared>,
 }
 
 /// A right that was missing: a verb and a resource.
@@ -491,15 +525,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn gone() -> Self {
+    /// The object is gone, or going.
+    pub fn gone() -> Self {
         Self { gone: true, ..Self::nothing() }
     }
 
-    fn nothing() -> Self {
+    /// Nothing was done and nothing is known.
+    pub fn nothing() -> Self {
         Self::unreached(None, ("", ""))
     }
 
-    fn unreached(failure: Option<&Failure>, right: Right) -> Self {
+    /// The object was not reached.
+    pub fn unreached(failure: Option<&Failure>, right: Right) -> Self {
         Self {
             gone: false,
             verdict: None,
@@ -514,11 +551,13 @@ impl Outcome {
     }
 }
 
-fn denied(failure: Option<&Failure>, right: Right) -> Option<Right> {
+/// The right that was missing.
+pub fn denied(failure: Option<&Failure>, right: Right) -> Option<Right> {
     (failure == Some(&Failure::Denied)).then_some(right)
 }
 
-fn pause(failure: Option<&Failure>) -> Option<Duration> {
+/// The pause that the API server asked for.
+pub fn pause(failure: Option<&Failure>) -> Option<Duration> {
     match failure {
         Some(Failure::Throttled(pause)) => *pause,
         _ => None,

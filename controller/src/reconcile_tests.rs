@@ -108,11 +108,15 @@ fn ownership_is_decided_by_controller_then_annotation() {
         ("patch and managed", secret(annotated(&[(PATCH_ANNOTATION, "true"), (MANAGED_ANNOTATION, "true")])), Patched),
     ];
     for (what, metadata, expected) in cases {
-        assert_eq!(ownership(&metadata, "u", "db"), expected, "{what}");
+        assert_eq!(ownership(&metadata, "u", "db", false), expected, "{what}");
     }
     let mut both = secret(controlled("x", "Deployment", "apps/v1", "web"));
     both.annotations = Some([(SEALED_SECRET_ANNOTATION.to_owned(), "db".to_owned())].into());
-    assert_eq!(ownership(&both, "u", "db"), OtherController, "an annotation does not outweigh a controller");
+    assert_eq!(ownership(&both, "u", "db", false), OtherController, "an annotation does not outweigh a controller");
+    // The SealedSecret of the other format, where this controller makes its Secrets.
+    let theirs = |name: &str| secret(controlled("b", "SealedSecret", bulla::bitnami::API_VERSION, name));
+    assert_eq!(ownership(&theirs("db"), "u", "db", true), Ownership::Twin);
+    assert_eq!(ownership(&theirs("other"), "u", "db", true), OtherController);
 }
 
 #[test]
@@ -306,8 +310,9 @@ async fn look_with(
         ring: watch::channel(Arc::new(ring)).1,
         metrics: Arc::default(),
         opening: Semaphore::new(1),
+        bitnami: None,
     };
-    let key = ObjectKey { namespace: "shop".into(), name: "db".into() };
+    let key = ObjectKey { kind: crate::queue::Kind::Native, namespace: "shop".into(), name: "db".into() };
     let outcome = reconcile(&context, &key, object.map(Box::new), known, true).await;
     drop(context);
     served.await.unwrap();

@@ -225,7 +225,8 @@ async fn run(args: &Args) -> Result<()> {
     let shared = (settings.bitnami.mode != Mode::Off).then(|| bitnami::Shared {
         ring: rsa,
         hints: Arc::default(),
-        metrics: Arc::new(bitnami::metrics::Metrics::new()),
+        metrics: Arc::new(bitnami::metrics::Metrics::new(settings.bitnami.names_in_metrics)),
+        telling: Arc::new(Semaphore::new(4)),
     });
     let mut registry = metrics.registry();
     if let Some(shared) = &shared {
@@ -288,7 +289,7 @@ async fn run(args: &Args) -> Result<()> {
                 }))
             });
             let opening = Semaphore::new(cores());
-            let context = Arc::new(Context { api, events, settings, ring, metrics, opening });
+            let context = Arc::new(Context { api, events, settings, ring, metrics, opening, bitnami: shared });
             Engine::new(context, needs_sender, synced).run(role, stop).await;
             keys.abort();
             if let Some(keys) = rsa_keys {

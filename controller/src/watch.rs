@@ -14,6 +14,9 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, Request as HttpRequest, header};
+use bulla::bitnami::{
+    BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiStatus, MANAGED, PATCH, SKIP_SET_OWNER_REFERENCES,
+};
 use bulla::metadata::SEALED_SECRET_ANNOTATION;
 use bulla::resource::{GROUP, KIND, SealedSecret, SealedSecretSpec, SealedSecretStatus};
 use futures::StreamExt as _;
@@ -25,7 +28,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, Failure, METADATA_ONLY, frames, read};
-use crate::queue::back_off;
+use crate::queue::{Kind, back_off};
 use crate::reconcile::SecretId;
 
 /// Objects in the first page of a list.
@@ -60,6 +63,19 @@ pub enum Event<T> {
     Seen(T),
     /// Deleted; as it was last.
     Gone(T),
+}
+
+impl<T> Event<T> {
+    /// The same of another type.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Event<U> {
+        match self {
+            Self::Begin => Event::Begin,
+            Self::Listed(object) => Event::Listed(change(object)),
+            Self::End => Event::End,
+            Self::Seen(object) => Event::Seen(change(object)),
+            Self::Gone(object) => Event::Gone(change(object)),
+        }
+    }
 }
 
 /// What can be watched.
@@ -562,17 +578,9 @@ struct LeanMeta {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-impl Watched for SealedSecret {
-    fn decode(text: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Lean {
-            metadata: LeanMeta,
-            spec: SealedSecretSpec,
-            #[serde(default)]
-            status: Option<SealedSecretStatus>,
-        }
-        let Lean { metadata, spec, status } = serde_json::from_str(text).ok()?;
-        let metadata = ObjectMeta {
+impl From<LeanMeta> for ObjectMeta {
+    fn from(metadata: LeanMeta) -> Self {
+        Self {
             name: metadata.name,
             namespace: metadata.namespace,
             uid: metadata.uid,
@@ -581,9 +589,31 @@ impl Watched for SealedSecret {
             deletion_timestamp: metadata.deletion_timestamp,
             labels: metadata.labels,
             annotations: metadata.annotations,
-            ..ObjectMeta::default()
-        };
-        Some(Self { metadata, spec, status })
+            ..Self::default()
+        }
+    }
+}
+
+/// An object of ours, of whichever kind.
+#[derive(Deserialize)]
+struct Lean<Spec, Status> {
+    metadata: LeanMeta,
+    spec: Spec,
+    #[serde(default)]
+    status: Option<Status>,
+}
+
+impl Watched for SealedSecret {
+    fn decode(text: &str) -> Option<Self> {
+        let lean: Lean<SealedSecretSpec, SealedSecretStatus> = serde_json::from_str(text).ok()?;
+        Some(Self { metadata: lean.metadata.into(), spec: lean.spec, status: lean.status })
+    }
+}
+
+impl Watched for BitnamiSealedSecret {
+    fn decode(text: &str) -> Option<Self> {
+        let lean: Lean<BitnamiSealedSecretSpec, BitnamiStatus> = serde_json::from_str(text).ok()?;
+        Some(Self { metadata: lean.metadata.into(), spec: lean.spec, status: lean.status })
     }
 }
 
@@ -597,13 +627,28 @@ pub struct SecretSeen {
     /// Which it is.
     pub id: SecretId,
     /// Whether it says that a SealedSecret made it.
-    pub marked: bool,
+    pub marked: Marks,
 }
 
-/// Whether an annotation is there that marks a Secret as made from a SealedSecret. The others, which can be large and quote
-/// values, are skipped.
-#[derive(Default)]
-struct Marks(bool);
+/// Which kinds of SealedSecrets a Secret says it has to do with. Annotations, which can be large and quote values, are skipped
+/// but for the names of those that count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Of `bulla.dev`.
+    pub native: bool,
+    /// Of `bitnami.com`.
+    pub bitnami: bool,
+}
+
+impl Marks {
+    /// Whether it says so of this kind.
+    pub const fn of(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Native => self.native,
+            Kind::Bitnami => self.bitnami,
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Marks {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -614,15 +659,16 @@ impl<'de> Deserialize<'de> for Marks {
                 f.write_str("annotations")
             }
             fn visit_unit<E>(self) -> Result<Marks, E> {
-                Ok(Marks(false))
+                Ok(Marks::default())
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Marks, A::Error> {
-                let mut marked = false;
+                let mut marks = Marks::default();
                 while let Some(key) = map.next_key::<Text<'de>>()? {
-                    marked |= key.0 == SEALED_SECRET_ANNOTATION;
+                    marks.native |= key.0 == SEALED_SECRET_ANNOTATION;
+                    marks.bitnami |= [MANAGED, PATCH, SKIP_SET_OWNER_REFERENCES].contains(&&*key.0);
                     map.next_value::<serde::de::IgnoredAny>()?;
                 }
-                Ok(Marks(marked))
+                Ok(marks)
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -638,7 +684,7 @@ impl Watched for SecretSeen {
 
     fn decode(text: &str) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Lean<'a> {
+        struct Head<'a> {
             #[serde(borrow)]
             metadata: Meta<'a>,
         }
@@ -664,12 +710,15 @@ impl Watched for SecretSeen {
             #[serde(borrow)]
             kind: Cow<'a, str>,
         }
-        let Lean { metadata } = serde_json::from_str(text).ok()?;
-        let ours = |owner: &Owner<'_>| {
-            owner.kind == KIND && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
-        };
+        let Head { metadata } = serde_json::from_str(text).ok()?;
+        let mut marked = metadata.annotations;
+        for owner in metadata.owner_references.iter().flatten().filter(|owner| owner.kind == KIND) {
+            let group = owner.api_version.split_once('/').map(|(group, _)| group);
+            marked.native |= group == Some(GROUP);
+            marked.bitnami |= group == Some(bulla::bitnami::GROUP);
+        }
         Some(Self {
-            marked: metadata.annotations.0 || metadata.owner_references.iter().flatten().any(ours),
+            marked,
             id: SecretId::new(&metadata.uid, &metadata.resource_version),
             namespace: metadata.namespace,
             name: metadata.name,
@@ -686,14 +735,14 @@ impl Watched for NamespaceSeen {
 
     fn decode(text: &str) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Lean {
+        struct Head {
             metadata: Meta,
         }
         #[derive(Deserialize)]
         struct Meta {
             name: String,
         }
-        serde_json::from_str::<Lean>(text).ok().map(|lean| Self(lean.metadata.name))
+        serde_json::from_str::<Head>(text).ok().map(|head| Self(head.metadata.name))
     }
 }
 

@@ -19,12 +19,12 @@ fn of_a_secret_only_what_is_needed_is_taken() {
         },
     });
     let seen = SecretSeen::decode(&text.to_string()).unwrap();
-    assert!(seen.marked);
+    assert!(seen.marked.native);
     assert_eq!((&*seen.namespace, &*seen.name), ("shop", "db"));
     assert_eq!(seen.id, SecretId::new("12345678-9abc-def0-1234-56789abcdef0", "7"));
     let mut other = text.clone();
     other["metadata"]["annotations"] = Value::Null;
-    assert!(!SecretSeen::decode(&other.to_string()).unwrap().marked);
+    assert!(!SecretSeen::decode(&other.to_string()).unwrap().marked.native);
     let owner = |api: &str, kind: &str| json!([{"apiVersion": api, "kind": kind, "name": "db", "uid": "u"}]);
     for (api, kind, marked) in [
         ("bulla.dev/v1alpha1", "SealedSecret", true),
@@ -34,7 +34,7 @@ fn of_a_secret_only_what_is_needed_is_taken() {
         ("bulla.dev/v1alpha1", "SealingKey", false),
     ] {
         other["metadata"]["ownerReferences"] = owner(api, kind);
-        assert_eq!(SecretSeen::decode(&other.to_string()).unwrap().marked, marked, "{api} {kind}");
+        assert_eq!(SecretSeen::decode(&other.to_string()).unwrap().marked.native, marked, "{api} {kind}");
     }
 }
 

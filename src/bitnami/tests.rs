@@ -399,3 +399,48 @@ fn go_takes_our_certificates_and_keys() {
     let opened = oracle(&["open", key.path()], &[json!({"label": "", "item": item})]).unwrap();
     assert_eq!(opened, [json!({"value": STANDARD.encode("v")})]);
 }
+
+#[test]
+fn a_remembered_key_costs_one_operation_an_item_however_many_there_are() {
+    let sealed = {
+        let mut secret = secret();
+        for number in 0..9 {
+            secret.data.insert(format!("k{number}"), SecretValue::new(vec![number]));
+        }
+        seal(&secret, Scope::Strict, &KEYS[1].1).unwrap()
+    };
+    // Sixty keys of the same size that are tried before it, if nobody remembers.
+    let others = std::iter::repeat_n(&KEYS[0].0, 60);
+    let keys: Vec<&PrivateKey> = others.chain([&KEYS[1].0]).collect();
+    let same_size = KEYS[0].0.fits(&vec![0; 256]) == KEYS[1].0.fits(&vec![0; 256]);
+    assert!(same_size, "the vectors' keys are of one size");
+    let hint = Some(KEYS[1].0.fingerprint());
+    let within = |hint, number| verify_within(&sealed, &keys, hint, &mut Operations::at_most(number));
+    assert_eq!(within(hint, 10), Ok(hint));
+    assert_eq!(within(hint, 9), Err(OpenError::Operations));
+    // The first pass tries them once for the object, not once for each item.
+    assert_eq!(within(None, 60 + 10), Ok(hint));
+    assert_eq!(within(None, 60 + 9), Err(OpenError::Operations));
+    // Sealing anew is counted too.
+    let reseal = |number| reseal_within(&sealed, &keys, hint, &KEYS[0].1, &mut Operations::at_most(number)).is_ok();
+    assert!(reseal(20) && !reseal(19));
+}
+
+#[test]
+fn templates_are_rendered_as_the_established_controller_does() {
+    let with = |data: serde_json::Value| {
+        let mut sealed = seal(&secret(), Scope::Strict, &KEYS[0].1).unwrap();
+        sealed.spec.template = serde_json::from_value(json!({"data": data})).unwrap();
+        open_rendered(&sealed, &keys(), None).map(|opened| opened.secret.data)
+    };
+    let shown = |data: &BTreeMap<String, SecretValue>| -> Vec<(String, String)> {
+        data.iter().map(|(key, value)| (key.clone(), String::from_utf8_lossy(value.expose()).into_owned())).collect()
+    };
+    let data = with(json!({"url": "x:{{ .password | upper }} {{ .none }}", "password": null})).unwrap();
+    assert_eq!(shown(&data), [("url".to_owned(), "x:HUNTER2 <no value>".to_owned())]);
+    let data = with(json!({"password": "{{ .password }}!"})).unwrap();
+    assert_eq!(shown(&data), [("password".to_owned(), "hunter2!".to_owned())], "a template takes the item's place");
+    let error = with(json!({"x": "ok\n{{ .password.y }}"})).unwrap_err().to_string();
+    assert!(error.starts_with("spec.template.data.x: line 2") && !error.contains("hunter2"), "{error}");
+    assert_eq!(with(json!({"a/b": "x"})), Err(OpenError::Key("a/b".into())));
+}

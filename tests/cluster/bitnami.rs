@@ -43,6 +43,8 @@ impl World {
     /// A controller with this format on, whose keys are in its own namespace.
     pub async fn bitnami(prefix: &str, args: &[&str]) -> Result<Self> {
         let mut world = Self::bare(prefix).await?;
+        let shipped = [include_str!("../../deploy/bitnami.yaml"), include_str!("../../deploy/bitnami-own.yaml")];
+        world.cluster.apply(&world.rights_of(&shipped.join("\n---\n"), true)?).await?;
         world.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         world.args.extend(["--bitnami-namespace".to_owned(), world.system.clone()]);
         Ok(world)
@@ -58,6 +60,10 @@ impl World {
         });
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         Ok(secrets.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    }
+
+    pub fn theirs(&self) -> Api<BitnamiSealedSecret> {
+        Api::namespaced(self.client.clone(), &self.app)
     }
 
     /// Seals values for a key, in this namespace.

@@ -89,6 +89,7 @@ async fn keys_of_a_cluster_with_sealed_secrets_open_and_are_served() -> Result<(
     ensure!(note.contains("tls.key") && !note.contains("garbage"), "{note}");
     let other = world.seal_theirs(&PAIRS[1], "db", Scope::Strict, &[("a", "hunter2-rsa")]);
     ensure!(world.post("/v1/verify", &body(&other)).await?.0 == 200);
+    world.recipients().await?;
     let (_, metrics) = world.get("metrics", "/metrics").await?;
     for line in [
         "sealed_secrets_controller_build_info{revision=\"v",
@@ -96,7 +97,7 @@ async fn keys_of_a_cluster_with_sealed_secrets_open_and_are_served() -> Result<(
         "sealed_secrets_controller_http_requests_total{path=\"/v1/cert.pem\",code=\"200\",method=\"get\"}",
         "bulla_sealing_keys 1",
     ] {
-        ensure!(metrics.contains(line), "{line}: {metrics}");
+        ensure!(metrics.contains(line), "{line}: {}\n{metrics}", world.log());
     }
     world.finish().await
 }

@@ -95,8 +95,13 @@ impl World {
 
     /// The shipped RBAC for these namespaces, as for a namespaced installation.
     fn rights(&self, bind_app: bool) -> Result<String> {
+        self.rights_of(DEPLOY, bind_app)
+    }
+
+    /// The same of another manifest.
+    pub fn rights_of(&self, manifest: &str, bind_app: bool) -> Result<String> {
         let mut out = Vec::new();
-        for document in serde_yaml::Deserializer::from_str(DEPLOY) {
+        for document in serde_yaml::Deserializer::from_str(manifest) {
             let mut document: Value = serde::Deserialize::deserialize(document)?;
             let kind = document["kind"].as_str().unwrap_or_default().to_owned();
             let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -105,9 +110,9 @@ impl World {
                     document["metadata"]["namespace"] = self.system.clone().into()
                 }
                 "ClusterRole" => {}
-                "ClusterRoleBinding" if name == "bulla" && bind_app => {
+                "ClusterRoleBinding" if name != "bulla-namespaces" && bind_app => {
                     document["kind"] = "RoleBinding".into();
-                    document["metadata"]["name"] = "bulla-served".into();
+                    document["metadata"]["name"] = format!("{name}-served").into();
                     document["metadata"]["namespace"] = self.app.clone().into();
                 }
                 _ => continue,

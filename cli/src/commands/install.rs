@@ -1,12 +1,18 @@
 //! `bulla install`
 
 use super::Done;
-use crate::cli::InstallArgs;
+use crate::cli::{BitnamiMode, InstallArgs};
 use crate::failure::{Failure, Result};
 use crate::output;
 
 /// All but the definitions of the custom resources.
 const MANIFESTS: &str = include_str!("../../../deploy/bulla.yaml");
+/// To see the SealedSecrets of bitnami.com.
+const BITNAMI: &str = include_str!("../../../deploy/bitnami.yaml");
+/// To make their Secrets.
+const BITNAMI_OWN: &str = include_str!("../../../deploy/bitnami-own.yaml");
+/// The namespace in them.
+const NAMESPACE: &str = "bulla-system";
 
 pub fn run(args: &InstallArgs) -> Result<Done> {
     let mut text = String::new();
@@ -20,13 +26,33 @@ pub fn run(args: &InstallArgs) -> Result<Done> {
         if !MANIFESTS.trim_start().starts_with("---") {
             text.push_str("---\n");
         }
-        text.push_str(&with_image(MANIFESTS, args.image.as_deref())?);
+        let manifests = match args.bitnami {
+            BitnamiMode::Off => MANIFESTS.to_owned(),
+            mode => with_bitnami(mode, &args.bitnami_namespace)?,
+        };
+        text.push_str(&with_image(&manifests, args.image.as_deref())?);
     }
     output::data(text.as_bytes())?;
     if args.image.is_none() && !args.crds_only {
         output::warn("there is no release yet: the image is a placeholder. Pass --image REF");
     }
     Ok(Done::Well)
+}
+
+/// The manifests of a controller that serves SealedSecrets of bitnami.com too. It runs where their keys are, because a Service
+/// finds Pods in its own namespace only, and kubeseal looks for the Service there. That namespace is there already.
+fn with_bitnami(mode: BitnamiMode, namespace: &str) -> Result<String> {
+    if !bulla::scope::is_dns_label(namespace) {
+        return Err(Failure::usage(format!("--bitnami-namespace {namespace:?} is no namespace")));
+    }
+    let documents = MANIFESTS.split("\n---\n").filter(|document| !document.contains("\nkind: Namespace\n"));
+    let more: &[&str] = if mode == BitnamiMode::Own { &[BITNAMI, BITNAMI_OWN] } else { &[BITNAMI] };
+    let all: Vec<&str> =
+        documents.chain(more.iter().copied()).map(|document| document.trim_end_matches('\n')).collect();
+    let word = if mode == BitnamiMode::Own { "own" } else { "observe" };
+    let flags = format!("--namespace={namespace}, --bitnami={word}, --bitnami-namespace={namespace}");
+    let text = all.join("\n---\n") + "\n";
+    Ok(text.replace(&format!("--namespace={NAMESPACE}"), &flags).replace(NAMESPACE, namespace))
 }
 
 /// The manifests with another image.

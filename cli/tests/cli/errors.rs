@@ -348,6 +348,29 @@ fn install_prints_manifests() {
 }
 
 #[test]
+fn install_prints_what_serving_bitnamis_objects_takes_and_no_more() {
+    let of = |args: &[&str]| {
+        let all = [&["install", "--image", "example.test/bulla:1"], args].concat();
+        Sandbox::empty().run(&all).well().text().to_owned()
+    };
+    let (plain, observe, own) = (of(&[]), of(&["--bitnami=observe"]), of(&["--bitnami"]));
+    assert!(!plain.contains("bitnami"));
+    assert!(observe.contains("args: [--namespace=kube-system, --bitnami=observe, --bitnami-namespace=kube-system]"));
+    assert!(own.contains("args: [--namespace=kube-system, --bitnami=own, --bitnami-namespace=kube-system]"));
+    // Rights to write, and the name that kubeseal asks for, only where they are needed.
+    for (text, writes) in [(&observe, false), (&own, true)] {
+        assert!(text.contains("  name: bulla-bitnami\n"));
+        assert_eq!(text.contains("name: sealed-secrets-controller\n"), writes);
+        assert_eq!(text.matches("resources: [sealedsecrets/status]").count(), 1 + usize::from(writes));
+        assert!(!text.contains("bulla-system") && !text.contains("kind: Namespace\n"));
+    }
+    let elsewhere = of(&["--bitnami", "--bitnami-namespace", "sealed"]);
+    assert!(elsewhere.contains("  namespace: sealed\n") && !elsewhere.contains("kube-system"));
+    let run = Sandbox::empty().run(&["install", "--bitnami", "--bitnami-namespace", "A b"]);
+    run.fails(2, "error: --bitnami-namespace \"A b\" is no namespace\n");
+}
+
+#[test]
 fn a_git_conflict_is_called_one() {
     let sandbox = Sandbox::new();
     sandbox.write("s.yaml", format!("{DB}<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"));

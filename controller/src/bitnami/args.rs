@@ -100,6 +100,10 @@ pub struct BitnamiSettings {
     pub annotations: BTreeMap<String, String>,
     /// Of new keys.
     pub labels: BTreeMap<String, String>,
+    /// Which objects are served.
+    pub label_selector: Option<String>,
+    /// Whether metrics name objects.
+    pub names_in_metrics: bool,
 }
 
 impl BitnamiArgs {
@@ -127,6 +131,8 @@ impl BitnamiArgs {
             common_name: self.my_cn.clone(),
             annotations: pairs(&self.privatekey_annotations).context("--privatekey-annotations")?,
             labels: pairs(&self.privatekey_labels).context("--privatekey-labels")?,
+            label_selector: self.label_selector.clone().filter(|selector| !selector.trim().is_empty()),
+            names_in_metrics: !self.metrics_omit_secret_labels,
         })
     }
 }

@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use bulla::bitnami::KeyFingerprint;
 
+/// Objects remembered: one takes 16 bytes or so.
+const MOST: usize = 1 << 17;
+
 /// A hash of namespace and name, and the beginning of a key's fingerprint. A wrong one costs an attempt and nothing else.
 #[derive(Debug, Default)]
 pub struct Hints {
@@ -23,6 +26,20 @@ impl Hints {
     pub fn get(&self, namespace: &str, name: &str) -> Option<u32> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&self.place(namespace, name)).copied()
+    }
+
+    /// Remembers.
+    pub fn set(&self, namespace: &str, name: &str, key: KeyFingerprint) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.place(namespace, name);
+        if known.len() < MOST || known.contains_key(&place) {
+            known.insert(place, begin(key));
+        }
+    }
+
+    /// It is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place(namespace, name));
     }
 }
 

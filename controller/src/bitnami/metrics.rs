@@ -77,6 +77,8 @@ pub struct Metrics {
     pub keys: Gauge,
     /// Key Secrets that can't be used.
     pub malformed: Gauge,
+    /// Whether `condition_info` names objects.
+    names: bool,
 }
 
 /// Labels of `bulla_bitnami_observed`.
@@ -92,8 +94,8 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
-    /// All at nought.
-    pub fn new() -> Self {
+    /// With `names` one series an object tells how it stands.
+    pub fn new(names: bool) -> Self {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { revision: concat!("v", env!("CARGO_PKG_VERSION")) }).set(1);
         Self {
@@ -106,6 +108,23 @@ impl Metrics {
             observed: Family::default(),
             keys: Gauge::default(),
             malformed: Gauge::default(),
+            names,
+        }
+    }
+
+    /// How it stands with an object; `None` when it is gone.
+    pub fn stands(&self, namespace: &Arc<str>, name: &Arc<str>, synced: Option<bool>) {
+        if !self.names {
+            return;
+        }
+        let labels = OfObject { namespace: namespace.clone(), name: name.clone(), condition: "Synced" };
+        match synced {
+            Some(synced) => {
+                self.condition.get_or_create(&labels).set(if synced { 1 } else { -1 });
+            }
+            None => {
+                self.condition.remove(&labels);
+            }
         }
     }
 

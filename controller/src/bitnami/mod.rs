@@ -7,10 +7,13 @@ pub mod hints;
 pub mod http;
 pub mod keys;
 pub mod metrics;
+pub mod plan;
+pub mod reconcile;
+pub mod status;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use hints::Hints;
 use keys::RsaRing;
@@ -25,4 +28,6 @@ pub struct Shared {
     pub hints: Arc<Hints>,
     /// What is counted, under the established controller's names.
     pub metrics: Arc<Metrics>,
+    /// Events that are written at once, beside everything else.
+    pub telling: Arc<Semaphore>,
 }
