@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bulla::bitnami::BitnamiSealedSecret;
 use bulla::envelope::Envelope;
 use bulla::metadata::SEALING_KEY_TYPE;
 use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, PROVE_PATH};
@@ -16,8 +17,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Status;
-use kube::{Client, Config};
+use kube::core::{NamespaceResourceScope, Status};
+use kube::{Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroize as _;
@@ -292,18 +293,28 @@ impl Cluster {
 
     /// Gives each SealedSecret of a namespace, or of all, to `take`, a page at a time: a cluster may have more of them than
     /// memory.
-    pub fn each_sealed(&self, namespace: Option<&str>, mut take: impl FnMut(SealedSecret)) -> Result<()> {
+    pub fn each_sealed(&self, namespace: Option<&str>, take: impl FnMut(SealedSecret)) -> Result<()> {
+        self.each(namespace, "the SealedSecrets (sealedsecrets.bulla.dev)", take)
+    }
+
+    /// The same of those of bitnami.com.
+    pub fn each_bitnami(&self, namespace: Option<&str>, take: impl FnMut(BitnamiSealedSecret)) -> Result<()> {
+        self.each(namespace, "the SealedSecrets of bitnami.com (sealedsecrets.bitnami.com)", take)
+    }
+
+    fn each<K>(&self, namespace: Option<&str>, what: &str, mut take: impl FnMut(K)) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
         /// Objects have up to 1.5 MB.
         const PAGE: u32 = 50;
-        let api: Api<SealedSecret> = match namespace {
+        let api: Api<K> = match namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let list = self
-                .patiently(async || api.list(&params).await)
-                .map_err(|error| self.explain(&error, "the SealedSecrets (sealedsecrets.bulla.dev)"))?;
+            let list = self.patiently(async || api.list(&params).await).map_err(|error| self.explain(&error, what))?;
             list.items.into_iter().for_each(&mut take);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),

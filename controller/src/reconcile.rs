@@ -926,4 +926,4 @@ fn changed(old: Option<&SealedSecretStatus>, next: &SealedSecretStatus, verdict:
 
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
-mod tests;
+pub mod tests;

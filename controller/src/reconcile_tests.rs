@@ -245,16 +245,18 @@ fn a_patch_takes_back_only_what_it_recorded() {
 // A scripted API server.
 
 /// One request that is expected, and what is answered.
-enum Reply {
+pub enum Reply {
     /// The status, and the body.
     Say(u16, Value),
     /// The request is done, and the answer lost.
     Lose,
 }
 
-type Log = Arc<Mutex<Vec<(Method, String, Value)>>>;
+/// The requests that came: method, path, body.
+pub type Log = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
-fn refusal(code: u16, reason: &str) -> Reply {
+/// A refusal with a text that must not be repeated.
+pub fn refusal(code: u16, reason: &str) -> Reply {
     Reply::Say(
         code,
         json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "hunter2"}),
@@ -269,13 +271,8 @@ fn is_secret(version: &str, owner: &str) -> Reply {
     Reply::Say(200, json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}))
 }
 
-/// Runs one look against these answers; returns it, and the requests.
-async fn look_with(
-    object: Option<SealedSecret>,
-    identity: &Arc<Identity>,
-    known: Known,
-    script: Vec<Reply>,
-) -> (Outcome, Vec<(Method, String, Value)>) {
+/// An API server that answers so, the requests that it gets, and its end.
+pub fn scripted(script: Vec<Reply>) -> (Api, Log, tokio::task::JoinHandle<()>) {
     let (service, mut handle) = tower_test::mock::pair::<Request<Sent>, Response<Sent>>();
     let log: Log = Log::default();
     let served = {
@@ -300,7 +297,17 @@ async fn look_with(
             }
         })
     };
-    let api = Api::new(kube::Client::new(service, "shop"));
+    (Api::new(kube::Client::new(service, "shop")), log, served)
+}
+
+/// Runs one look against these answers; returns it, and the requests.
+async fn look_with(
+    object: Option<SealedSecret>,
+    identity: &Arc<Identity>,
+    known: Known,
+    script: Vec<Reply>,
+) -> (Outcome, Vec<(Method, String, Value)>) {
+    let (api, log, served) = scripted(script);
     let key = RingKey { name: "k".into(), identity: identity.clone(), state: KeyState::Active, answers: true };
     let ring = Ring { complete: true, keys: vec![key], preferred: Some(0), ..Ring::default() };
     let context = Context {
@@ -321,12 +328,14 @@ async fn look_with(
     (outcome, log)
 }
 
-fn verbs(log: &[(Method, String, Value)]) -> Vec<String> {
+/// Methods and resources.
+pub fn verbs(log: &[(Method, String, Value)]) -> Vec<String> {
     let last = |path: &str| path.rsplit('/').find(|part| *part != "db").unwrap_or_default().to_owned();
     log.iter().map(|(method, path, _)| format!("{method} {}", last(path))).collect()
 }
 
-fn ok() -> Reply {
+/// Done.
+pub fn ok() -> Reply {
     Reply::Say(200, json!({"metadata": {"name": "db", "uid": "u", "resourceVersion": "6"}}))
 }
 

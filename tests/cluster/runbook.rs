@@ -3,12 +3,13 @@
 //! collector. The established controller is stood in for by an actor that writes what it writes, as its service account.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use bulla::bitnami::{BitnamiSealedSecret, PrivateKey, open_rendered};
 use bulla::scope::Scope;
-use bulla_tests::eventually;
+use bulla_tests::{binary, eventually};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -266,6 +267,19 @@ async fn all_are(world: &World, names: &[&str], reason: &str) -> Result<()> {
     .await
 }
 
+/// Whether `bulla status --superseded` says that the old files may go.
+async fn may_go(world: &World) -> Result<bool> {
+    let (program, kubeconfig) = (binary("bulla")?, world.cluster.kubeconfig().to_owned());
+    let args = ["status", "--superseded", "-n", &world.app, "--controller-namespace", &world.system].map(str::to_owned);
+    let run = move || Command::new(program).args(args).env("KUBECONFIG", kubeconfig).output();
+    let output = tokio::task::spawn_blocking(run).await??;
+    match output.status.code() {
+        Some(0) => Ok(true),
+        Some(10) => Ok(false),
+        code => anyhow::bail!("{code:?}: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
 fn mode(world: &mut World, mode: &str) {
     world.args = vec![format!("--bitnami={mode}"), "--bitnami-namespace".into(), world.system.clone()];
 }
@@ -341,7 +355,9 @@ async fn a_live_cluster_is_handed_over_and_back_without_a_secret_noticing() -> R
         }
         Ok(())
     };
+    ensure!(!may_go(&world).await?);
     twins(&world).await?;
+    ensure!(may_go(&world).await?);
     let taken = versions(&world).await?;
     watcher.check("commit A", &taken).await?;
     // The object that is superseded is never written from again, also when it changes; nor by a restart.
@@ -376,6 +392,7 @@ async fn a_live_cluster_is_handed_over_and_back_without_a_secret_noticing() -> R
     })
     .await?;
     all_are(&world, &names, "Owned").await?;
+    ensure!(!may_go(&world).await?);
     world.stop().await?;
     watcher.charge(&[RIVAL]);
     ensure!(rival.start().await? == 0, "the established controller found something to change after the way back");

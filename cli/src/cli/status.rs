@@ -9,9 +9,13 @@ use super::{ClusterArgs, ReportFormat};
 #[command(after_long_help = "Examples:
   bulla status                        all namespaces of the current context
   bulla status -n shop --context prod
+  bulla status --superseded           whether the files of sealed-secrets may go
 
 Shows each SealedSecret with its state and the sealing keys that open it, and how many no other key opens. Exits with 10 when
-one is not ready.")]
+one is not ready.
+
+With --superseded it tells of the SealedSecrets of bitnami.com whether a native one of the same name makes the Secret now, and exits
+with 10 while one does not have that: until then the old files stay (docs/coming-from-sealed-secrets.md).")]
 pub struct StatusArgs {
     /// Only this namespace
     #[arg(short = 'n', long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
@@ -19,6 +23,9 @@ pub struct StatusArgs {
     /// All namespaces (the default)
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// The SealedSecrets of bitnami.com, and whether native ones have taken their place
+    #[arg(long)]
+    pub superseded: bool,
     /// Exit with 0 although something is not ready
     #[arg(long)]
     pub exit_zero: bool,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bulla::bitnami::BitnamiSealedSecret;
 use bulla::open::readers;
 use bulla::recipient::Fingerprint;
 use bulla::resource::{SealedSecret, SealingKey};
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::Done;
 use crate::cli::{ReportFormat, StatusArgs};
-use crate::cluster::{self, word};
+use crate::cluster::{self, Cluster, word};
 use crate::failure::{Exit, Result};
 use crate::output;
 use crate::output::plain::{count, table};
@@ -31,6 +32,9 @@ struct Row {
 
 pub fn run(args: &StatusArgs) -> Result<Done> {
     let cluster = cluster::connect(&args.cluster)?;
+    if args.superseded {
+        return superseded(args, &cluster);
+    }
     // Who may see SealedSecrets and not the keys sees what there is.
     let keys = match cluster.keys() {
         Ok(keys) => keys,
@@ -83,6 +87,52 @@ pub fn run(args: &StatusArgs) -> Result<Done> {
         output::say(&format!("{} in {}, {waiting} not ready", count(rows.len(), "SealedSecret"), cluster.context));
     }
     Ok(if waiting > 0 && !args.exit_zero { Done::Findings } else { Done::Well })
+}
+
+/// A SealedSecret of bitnami.com: where it is, whether it is `Synced`, and what the controller remembers of its Secret.
+fn old_kind(sealed: &BitnamiSealedSecret) -> [String; 4] {
+    let status = sealed.status.clone().unwrap_or_default();
+    let current = status.observed_generation == sealed.metadata.generation;
+    let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
+    let synced = condition("Synced").filter(|_| current).map_or("Unknown", |condition| condition.status.as_str());
+    let state = condition("Applied").and_then(|condition| condition.reason.as_deref());
+    let state = if current { state.unwrap_or("NotOwned") } else { "NotObserved" };
+    let metadata = &sealed.metadata;
+    [metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default(), synced, state]
+        .map(word)
+}
+
+/// Whether native SealedSecrets have taken the place of all those of bitnami.com.
+fn superseded(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
+    let mut rows = Vec::new();
+    cluster.each_bitnami(args.namespace.as_deref(), |sealed| rows.push(old_kind(&sealed)))?;
+    rows.sort();
+    let left = rows.iter().filter(|[.., state]| state != "Superseded").count();
+    if args.output == ReportFormat::Json {
+        let entries: Vec<_> = rows
+            .iter()
+            .map(|[namespace, name, synced, state]| {
+                json!({
+                    "namespace": namespace, "name": name, "synced": synced, "state": state,
+                    "superseded": state == "Superseded",
+                })
+            })
+            .collect();
+        output::document(json!({
+            "context": cluster.context,
+            "sealedSecrets": entries,
+            "summary": { "total": rows.len(), "notSuperseded": left },
+        }))?;
+    } else if rows.is_empty() {
+        output::say(&format!("no SealedSecret of bitnami.com in {}", cluster.context));
+    } else {
+        let mut lines = vec![["NAMESPACE", "NAME", "SYNCED", "STATE"].map(String::from).to_vec()];
+        lines.extend(rows.iter().map(|row| row.to_vec()));
+        output::data(table(&lines).as_bytes())?;
+        let total = count(rows.len(), "SealedSecret");
+        output::say(&format!("{total} of bitnami.com in {}, {left} not superseded", cluster.context));
+    }
+    Ok(if left > 0 && !args.exit_zero { Done::Findings } else { Done::Well })
 }
 
 fn fingerprint(key: &SealingKey) -> Option<(Fingerprint, String)> {

@@ -128,3 +128,40 @@ fn all_is_well() {
     );
     assert_eq!(status(&sandbox, vec![], &[]).well().err, "no SealedSecret in prod\n");
 }
+
+#[test]
+fn what_native_objects_have_taken_over() {
+    let sandbox = Sandbox::new();
+    let old = |name: &str, state: Option<&str>, observed: i64| {
+        let mut conditions = vec![json!({"type": "Synced", "status": "True"})];
+        conditions
+            .extend(state.map(|state| json!({"type": "Applied", "status": "True", "reason": state, "message": "x"})));
+        json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": name, "namespace": "shop", "generation": 2},
+            "spec": {"encryptedData": {"a": "AgBx"}},
+            "status": {"observedGeneration": observed, "conditions": conditions},
+        })
+    };
+    let objects = vec![
+        old("done", Some("Superseded"), 2),
+        old("late", Some("Superseded"), 1),
+        old("ours", Some("Owned"), 2),
+        old("theirs", None, 2),
+    ];
+    let run = status(&sandbox, objects.clone(), &["--superseded"]);
+    assert_eq!(run.code, 10, "{}", run.err);
+    assert_eq!(
+        run.text(),
+        "NAMESPACE   NAME     SYNCED    STATE\n\
+         shop        done     True      Superseded\n\
+         shop        late     Unknown   NotObserved\n\
+         shop        ours     True      Owned\n\
+         shop        theirs   True      NotOwned\n"
+    );
+    assert_eq!(run.err, "4 SealedSecrets of bitnami.com in prod, 3 not superseded\n");
+    let run = status(&sandbox, objects[..1].to_vec(), &["--superseded", "-o", "json"]).well();
+    let document: Value = serde_json::from_slice(&run.out).expect("JSON");
+    assert_eq!(document["summary"], json!({"total": 1, "notSuperseded": 0}));
+    assert_eq!(document["sealedSecrets"][0]["superseded"], true);
+}

@@ -579,3 +579,7 @@ pub fn weight(sealed: &BitnamiSealedSecret) -> usize {
         + own.map(pairs).sum::<usize>()
         + operations(sealed) * 16
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;
