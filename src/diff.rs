@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::envelope::EnvelopeHead;
-use crate::manifest::{Edit, EnvelopeMap, Object, SealedView, Stream, TextPath};
+use crate::manifest::{Edit, EnvelopeMap, SealedView, Stream, TextPath};
 use crate::open::{Strictness, inspect};
 use crate::recipient::Fingerprint;
 use crate::resource::{Envelopes, SealedItem, SealedSecret, SealedSecretSpec};
@@ -248,31 +248,143 @@ pub fn fields(sealed: &SealedSecret) -> BTreeMap<String, String> {
     fields
 }
 
-/// A SealedSecret of a file, read.
+/// How whoever reads an item of Bitnami's format is called, whose ciphertext names no key.
+pub const SOME_RSA_KEY: &str = "an RSA key";
+
+/// A SealedSecret of a file, read. One of Bitnami's format is told in the words of the native one: its sealed texts are items
+/// without envelopes.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its index among the stream's objects.
     pub index: usize,
+    /// Whether it is of Bitnami's format.
+    pub bitnami: bool,
     /// Where everything is.
     pub view: SealedView,
     /// What it says.
     pub object: SealedSecret,
 }
 
-/// All SealedSecrets of a stream.
+impl Found {
+    /// What is wrong with it, as far as anybody can see.
+    #[must_use]
+    pub fn problems(&self, strictness: Strictness) -> Option<String> {
+        #[cfg(feature = "bitnami")]
+        if self.bitnami {
+            return bitnami::problems(&self.object);
+        }
+        inspect(&self.object, strictness).err().map(|problems| problems.to_string())
+    }
+}
+
+/// All SealedSecrets of a stream, of either format.
 ///
 /// # Errors
 /// What the first that can't be read says.
 pub fn sealed_in(stream: &Stream) -> Result<Vec<Found>, crate::manifest::ManifestError> {
-    stream
-        .objects()
-        .filter(Object::is_sealed)
-        .map(|object| {
+    let mut found = Vec::new();
+    for object in stream.objects() {
+        if object.is_sealed() {
             let view = object.sealed()?;
             let sealed: SealedSecret = view.manifest.clone().into();
-            Ok(Found { index: object.index(), view, object: sealed })
-        })
-        .collect()
+            found.push(Found { index: object.index(), bitnami: false, view, object: sealed });
+        }
+        #[cfg(feature = "bitnami")]
+        if object.is_bitnami() {
+            found.push(bitnami::found(object)?);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(feature = "bitnami")]
+pub(crate) mod bitnami {
+    //! Bitnami's format in the words of the native one.
+
+    use std::collections::BTreeMap;
+
+    use super::Found;
+    use crate::bitnami::{self, CLUSTER_WIDE, NAMESPACE_WIDE, scope_of, texts_of, wrapped_len};
+    use crate::manifest::emit::SealedManifest;
+    use crate::manifest::{BitnamiView, Edit, ItemPlaces, ManifestError, Object, SealedView, TextPath};
+    use crate::resource::{SealedItem, SealedSecret, SealedSecretSpec, SecretTemplate, TemplateMetadata};
+    use crate::scope::Scope;
+
+    /// The sealed text of an old file, which has no key; no key is written so.
+    const WHOLE: &str = "(spec.data)";
+
+    pub(super) fn found(object: Object<'_>) -> Result<Found, ManifestError> {
+        let BitnamiView { sealed, mut places, data, .. } = object.bitnami()?;
+        let own = sealed.metadata;
+        let mut annotations = own.annotations.unwrap_or_default();
+        let scope = scope_of(Some(&annotations));
+        annotations.retain(|key, value| value != "true" || ![CLUSTER_WIDE, NAMESPACE_WIDE].contains(&key.as_str()));
+        let item = |text: &str| SealedItem { sealed: text.to_owned(), envelopes: None };
+        let mut items: BTreeMap<String, SealedItem> =
+            sealed.spec.encrypted_data.iter().map(|(key, text)| (key.clone(), item(text))).collect();
+        if let (Some(text), Some(span)) = (&sealed.spec.data, data) {
+            items.insert(WHOLE.to_owned(), item(text));
+            places.items.insert(WHOLE.to_owned(), ItemPlaces { key: span, sealed: span, ..ItemPlaces::default() });
+        }
+        let template = sealed.spec.template.map(|template| {
+            let metadata = template.metadata.unwrap_or_default();
+            SecretTemplate {
+                metadata: Some(TemplateMetadata {
+                    labels: metadata.labels.unwrap_or_default(),
+                    annotations: metadata.annotations.unwrap_or_default(),
+                }),
+                type_: template.type_,
+                immutable: template.immutable,
+                data: template
+                    .data
+                    .into_iter()
+                    .map(|(key, text)| (key, text.unwrap_or_else(|| "null".into())))
+                    .collect(),
+            }
+        });
+        let spec = SealedSecretSpec {
+            scope: (scope != Scope::Strict).then_some(scope),
+            items,
+            template,
+            ..SealedSecretSpec::default()
+        };
+        let manifest = SealedManifest {
+            name: own.name,
+            namespace: own.namespace,
+            labels: own.labels.unwrap_or_default(),
+            annotations,
+            spec,
+        };
+        let object_said: SealedSecret = manifest.clone().into();
+        Ok(Found { index: object.index(), bitnami: true, view: SealedView { manifest, places }, object: object_said })
+    }
+
+    /// What anybody can see is wrong.
+    pub(super) fn problems(said: &SealedSecret) -> Option<String> {
+        let mut spec = bitnami::BitnamiSealedSecretSpec::default();
+        for (key, item) in &said.spec.items {
+            if key == WHOLE {
+                spec.data = Some(item.sealed.clone());
+            } else {
+                spec.encrypted_data.insert(key.clone(), item.sealed.clone());
+            }
+        }
+        if let Err(error) = bitnami::check(&spec) {
+            return Some(error.to_string());
+        }
+        texts_of(&spec).find_map(|(key, text)| Some(format!("{key}: {}", wrapped_len(text).err()?)))
+    }
+
+    /// An edit of the native format as one of this.
+    pub(crate) fn edit(edit: Edit) -> Edit {
+        match edit {
+            Edit::SetItem { key, item } if key == WHOLE => {
+                Edit::ReplaceText { path: TextPath::Data, text: item.sealed }
+            }
+            Edit::SetItem { key, item } => Edit::SetEncrypted { key, text: item.sealed },
+            other => other,
+        }
+    }
 }
 
 /// Pairs the objects of two states: by namespace and name, else the one that is left on each side.
@@ -311,6 +423,17 @@ pub fn compare_all(before: &[Found], after: &[Found]) -> Vec<Compared> {
                 _ => None,
             };
             let mut changes = compare(was, is);
+            let formats = (old.is_some_and(|found| found.bitnami), new.is_some_and(|found| found.bitnami));
+            for change in &mut changes {
+                if let Change::Item { how, readers, .. } = change
+                    && (if *how == How::Removed { formats.0 } else { formats.1 })
+                {
+                    *readers = vec![Reader { name: SOME_RSA_KEY.to_owned(), fingerprint: None }];
+                }
+            }
+            if whole.is_none() && formats.0 != formats.1 {
+                changes.push(Change::Field { path: "apiVersion".to_owned(), how: How::Changed });
+            }
             if whole.is_some() {
                 changes.retain(|change| !matches!(change, Change::Place { .. }));
             }
@@ -453,8 +576,11 @@ pub fn more_than_reseal(
                 report(at.key.map(|key| key.line), item, format!("envelope {name} is gone"));
             }
         }
-        if let Err(problems) = inspect(&is.object, Strictness::Writer) {
-            report(Some(places.object.line), None, problems.to_string());
+        if was.bitnami != is.bitnami {
+            report(Some(places.object.line), None, "its format changed".to_owned());
+        }
+        if let Some(problems) = is.problems(Strictness::Writer) {
+            report(Some(places.object.line), None, problems);
         }
     }
     if violations.is_empty() {

@@ -138,6 +138,11 @@ pub fn merge(base: &Stream, ours: &Stream, theirs: &Stream, helpers: &Helpers<'_
             }
             continue;
         };
+        if b.is_some_and(|b| b.bitnami != o.bitnami) || o.bitnami != t.bitnami {
+            // The same values, if they are, have different texts: nothing can be told.
+            conflicts.push(Conflict { object, kind: ConflictKind::Unsound("the formats of the sides differ".into()) });
+            continue;
+        }
         let decided = decide(b.map(|f| &f.object), &o.object, &t.object, object.as_deref(), helpers);
         conflicts.extend(decided.conflicts);
         for (side, found) in [b, Some(o), Some(t)].into_iter().enumerate() {
@@ -147,7 +152,7 @@ pub fn merge(base: &Stream, ours: &Stream, theirs: &Stream, helpers: &Helpers<'_
                     if edits[side].len() <= round {
                         edits[side].push(Vec::new());
                     }
-                    edits[side][round].extend(more);
+                    edits[side][round].extend(in_format(found, more));
                 }
             }
         }
@@ -496,6 +501,15 @@ fn halving<'a, T: ?Sized>(list: &[&'a T]) -> Vec<&'a T> {
     order
 }
 
+/// The edits of an object in its own format.
+fn in_format(found: &Found, edits: Vec<(usize, Edit)>) -> Vec<(usize, Edit)> {
+    #[cfg(feature = "bitnami")]
+    if found.bitnami {
+        return edits.into_iter().map(|(index, edit)| (index, crate::diff::bitnami::edit(edit))).collect();
+    }
+    edits
+}
+
 /// Whether a text holds what was decided, and nothing else.
 fn verify(merged: &Stream, wanted: &[Wanted]) -> Result<(), String> {
     let found = sealed_in(merged).map_err(|error| error.message)?;
@@ -511,7 +525,11 @@ fn verify(merged: &Stream, wanted: &[Wanted]) -> Result<(), String> {
         if all_fields(&found.object) != wanted.fields {
             return Err(format!("{} has other fields than decided", wanted.object));
         }
-        if let Err(problems) = inspect(&found.object, Strictness::Writer) {
+        if found.bitnami {
+            if let Some(problems) = found.problems(Strictness::Writer) {
+                return Err(problems);
+            }
+        } else if let Err(problems) = inspect(&found.object, Strictness::Writer) {
             // Two branches can merge to more data keys than a writer makes; readers take them.
             let only_many =
                 problems.as_slice().iter().all(|problem| matches!(problem.kind, ProblemKind::TooManyDataKeys { .. }));

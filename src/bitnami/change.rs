@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::key::{Certificate, KeyFingerprint, PrivateKey};
 use super::resource::{BitnamiSealedSecret, BitnamiSealedSecretSpec, scope_of, set_scope};
 use super::sealed::{ItemError, OpenError, check, label, open_item, seal, seal_item, wrapped_len};
+use crate::manifest::{Edit, TextPath};
 use crate::metadata::{SEALING_KEY_TYPE, split};
 use crate::recipient::RandomnessError;
 use crate::scope::{PlaceError, Scope, is_dns_label, is_dns_subdomain, is_item_key};
@@ -153,6 +154,24 @@ pub fn unset(sealed: &mut BitnamiSealedSecret, key: &str) -> bool {
 #[must_use]
 pub fn is_legacy(spec: &BitnamiSealedSecretSpec) -> bool {
     spec.data.as_ref().is_some_and(|data| !data.is_empty())
+}
+
+/// The edits that make the sealed texts of one object those of another with the same place and template.
+#[must_use]
+pub fn edits(index: usize, before: &BitnamiSealedSecretSpec, after: &BitnamiSealedSecretSpec) -> Vec<(usize, Edit)> {
+    let mut edits = Vec::new();
+    for (key, text) in &after.encrypted_data {
+        if before.encrypted_data.get(key) != Some(text) {
+            edits.push((index, Edit::SetEncrypted { key: key.clone(), text: text.clone() }));
+        }
+    }
+    for key in before.encrypted_data.keys().filter(|key| !after.encrypted_data.contains_key(*key)) {
+        edits.push((index, Edit::RemoveItem { key: key.clone() }));
+    }
+    if let Some(text) = after.data.as_ref().filter(|text| before.data.as_ref() != Some(*text)) {
+        edits.push((index, Edit::ReplaceText { path: TextPath::Data, text: text.clone() }));
+    }
+    edits
 }
 
 /// What became of the items of an object that was to be sealed anew.

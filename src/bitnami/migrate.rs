@@ -7,17 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::change::is_legacy;
 use super::key::{KeyFingerprint, PrivateKey};
 use super::resource::{
-    BitnamiSealedSecret, CLUSTER_WIDE, GROUP, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of,
+    API_VERSION, BitnamiSealedSecret, CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH,
+    SKIP_SET_OWNER_REFERENCES, scope_of,
 };
-use super::sealed::{OpenError, check, open, value_len};
+use super::sealed::{OpenError, Operations, check, open, open_within, value_len};
 use crate::item::padded_len;
 use crate::metadata::{BITNAMI_KEY_LABEL, SEALING_KEY_TYPE, is_dropped_from_template, is_last_applied};
 use crate::open::{Problems, Strictness, inspect};
-use crate::recipient::{Fingerprint, Target, Targets};
+use crate::recipient::{Fingerprint, NameSource, Target, Targets, TargetsError};
+use crate::request::{self, BodyError};
+use crate::reseal::Household;
 use crate::resource::{SealedSecret, SealedSecretSpec, SecretTemplate, TemplateMetadata};
 use crate::scope::{Place, PlaceError, Scope};
 use crate::seal::{SealError, seal_all};
@@ -145,7 +150,7 @@ pub fn translate(sealed: &BitnamiSealedSecret) -> Result<Translation, TranslateE
 fn said(
     sealed: &BitnamiSealedSecret,
     plain: PlainSecret,
-    templates: &BTreeMap<String, String>,
+    templates: &BTreeMap<String, Option<String>>,
     mut obstacles: Vec<Obstacle>,
 ) -> Result<Translation, TranslateError> {
     let own = &sealed.metadata;
@@ -153,7 +158,7 @@ fn said(
     Place::new(scope, own.namespace.as_deref(), own.name.as_deref())?;
     let mut remarks = BTreeSet::new();
     let mut obstacle = |field: String, why| obstacles.push(Obstacle { field, why });
-    let PlainSecret { mut labels, mut annotations, type_, immutable, .. } = plain;
+    let PlainSecret { labels, mut annotations, type_, immutable, .. } = plain;
     annotations.retain(|key, value| {
         let on = value == "true";
         match key.as_str() {
@@ -169,7 +174,7 @@ fn said(
         }
         false
     });
-    for (within, map) in [("labels", &mut labels), ("annotations", &mut annotations)] {
+    for (within, map) in [("labels", &labels), ("annotations", &annotations)] {
         for key in map.keys() {
             if key == BITNAMI_KEY_LABEL {
                 obstacle(format!("spec.template.metadata.{within}.{key}"), Why::SealingKey);
@@ -182,14 +187,18 @@ fn said(
         obstacle("spec.template.type".into(), Why::SealingKey);
     }
     let dialect = Dialect::native();
+    let mut data = BTreeMap::new();
     for (key, source) in templates {
-        let why = if sealed.spec.encrypted_data.contains_key(key) {
+        let why = if source.is_none() {
+            Why::NullTemplate
+        } else if sealed.spec.encrypted_data.contains_key(key) {
             Why::ItemAndTemplate
-        } else if template::check(key, source, &dialect).is_err() {
-            Why::Template
-        } else {
+        } else if let Some(source) = source.as_ref().filter(|text| template::check(key, text, &dialect).is_ok()) {
             remarks.insert(Remark::StricterTemplates);
+            data.insert(key.clone(), source.clone());
             continue;
+        } else {
+            Why::Template
         };
         obstacle(format!("spec.template.data.{key}"), why);
     }
@@ -203,7 +212,7 @@ fn said(
         some(map)
     };
     let metadata = (!labels.is_empty() || !annotations.is_empty()).then_some(TemplateMetadata { labels, annotations });
-    let template = SecretTemplate { metadata, type_, immutable, data: templates.clone() };
+    let template = SecretTemplate { metadata, type_, immutable, data };
     let shell = SealedSecret {
         metadata: ObjectMeta {
             name: own.name.clone(),
@@ -228,7 +237,7 @@ pub fn leave_out<'f>(sealed: &mut BitnamiSealedSecret, fields: impl IntoIterator
     let Some(template) = &mut sealed.spec.template else { return gone };
     for field in fields {
         let Some(field_of_template) = field.strip_prefix("spec.template.") else { continue };
-        let mut take = |map: &mut Option<BTreeMap<String, String>>, key: &str| {
+        let take = |map: &mut Option<BTreeMap<String, String>>, key: &str| {
             map.as_mut().is_some_and(|map| map.remove(key).is_some())
         };
         let metadata = template.metadata.get_or_insert_default();
@@ -284,15 +293,16 @@ pub struct Migrated {
 /// since labels, annotations and keys in it are as secret as values are.
 ///
 /// # Errors
-/// [`MigrateError`].
+/// [`MigrateError`]; [`OpenError::Operations`] when it costs more than `operations`.
 pub fn migrate(
     sealed: &BitnamiSealedSecret,
     keys: &[&PrivateKey],
     hint: Option<KeyFingerprint>,
     targets: &Targets,
+    operations: &mut Operations,
 ) -> Result<Migrated, MigrateError> {
     let translation = translate(sealed)?;
-    let opened = open(sealed, keys, hint)?;
+    let opened = open_within(sealed, keys, hint, operations)?;
     let sealed = seal_into(translation.shell, &opened.secret.data, targets)?;
     Ok(Migrated { sealed, remarks: translation.remarks, key: opened.key })
 }
@@ -335,12 +345,9 @@ fn seal_into(
     targets: &Targets,
 ) -> Result<SealedSecret, MigrateError> {
     let metadata = &shell.metadata;
-    let place = Place::new(
-        shell.spec.scope.unwrap_or_default(),
-        metadata.namespace.as_deref(),
-        metadata.name.as_deref(),
-    )
-    .map_err(SealError::Place)?;
+    let place =
+        Place::new(shell.spec.scope.unwrap_or_default(), metadata.namespace.as_deref(), metadata.name.as_deref())
+            .map_err(SealError::Place)?;
     let (items, envelopes) = seal_all(values, &place, targets)?;
     shell.spec.items = items;
     shell.spec.envelopes = envelopes;
@@ -364,6 +371,65 @@ fn renders_equally(
         }
     }
     Ok(())
+}
+
+/// Reads the body of `POST /v1/migrate`: `{"object": SealedSecret}`. Fields that the format does not have are refused here, since
+/// nobody else would see them.
+///
+/// # Errors
+/// [`BodyError`].
+pub fn parse_request(body: &[u8]) -> Result<BitnamiSealedSecret, BodyError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Request {
+        object: Value,
+    }
+    let Request { object } = request::parse(body)?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str);
+    match (text("apiVersion"), text("kind")) {
+        (Some(API_VERSION), Some(KIND)) => {}
+        (Some(_), Some(_)) => return Err(BodyError::Kind),
+        _ => return Err(BodyError::Form),
+    }
+    let known = |value: Option<&Value>, fields: &[&str]| {
+        value.and_then(Value::as_object).is_none_or(|map| map.keys().all(|key| fields.contains(&key.as_str())))
+    };
+    let spec = object.get("spec");
+    let template = spec.and_then(|spec| spec.get("template"));
+    let all_known = known(Some(&object), &["apiVersion", "kind", "metadata", "spec", "status"])
+        && known(spec, &["encryptedData", "data", "template"])
+        && known(template, &["apiVersion", "kind", "metadata", "type", "immutable", "data"]);
+    if !all_known {
+        return Err(BodyError::Form);
+    }
+    BitnamiSealedSecret::deserialize(object).map_err(|_| BodyError::Form)
+}
+
+/// Whom a cluster seals for what it migrates: its preferred key, and all recipients of its configuration that may read there.
+///
+/// # Errors
+/// [`TargetsError`], when these don't go together.
+pub fn targets_of(household: &Household<'_>, place: &Place) -> Result<Targets, TargetsError> {
+    let name = household.name.map_or(NameSource::None, |name| NameSource::Comment(name.to_owned()));
+    let mut given = vec![(household.preferred.clone(), name)];
+    let others = household.configured.iter().filter(|configured| configured.recipient != *household.preferred);
+    for configured in others.filter(|configured| configured.may_read(place)) {
+        given.push((configured.recipient.clone(), NameSource::Comment(configured.name.clone())));
+    }
+    Targets::new(given, false)
+}
+
+/// Gives the envelopes of an answer that was checked the names of `targets`: a name is a label, and a repository has its own.
+pub fn rename(answer: &mut SealedSecret, targets: &[Target]) {
+    let own = answer.spec.items.values_mut().filter_map(|item| item.envelopes.as_mut());
+    for map in own.chain([&mut answer.spec.envelopes]) {
+        let lines = std::mem::take(map).into_iter().map(|(old, text)| {
+            let fingerprint = crate::diff::fingerprint(&text);
+            let target = targets.iter().find(|target| Some(target.recipient.fingerprint()) == fingerprint);
+            (target.map_or(old, |target| target.name.clone()), text)
+        });
+        *map = lines.collect();
+    }
 }
 
 /// Why what a cluster made of an object is not taken.

@@ -14,29 +14,36 @@ mod change;
 mod key;
 mod keyfile;
 mod merge;
+mod migrate;
 mod resource;
 mod sealed;
 
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
+mod migrate_tests;
+#[cfg(test)]
 mod tests;
 
 pub use answer::{AnswerError, resealed_of};
 pub use body::parse_sealed;
 pub use change::{
-    RebindError, Rebound, Renewed, SetError, Sight, is_legacy, place, rebind, renew, seal_for_delivery, set_all, sight,
-    texts_of, unset,
+    RebindError, Rebound, Renewed, SetError, Sight, edits, is_legacy, place, rebind, renew, seal_for_delivery, set_all,
+    sight, texts_of, unset,
 };
 pub use key::{Certificate, CertificateError, KEY_BITS, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
 pub use keyfile::{KEY_MEMBER, KeyFileError, is_key_file, private_keys};
 pub use merge::{Merge, MergeError, merge};
+pub use migrate::{
+    AnswerRefused, MigrateError, Migrated, Obstacle, Remark, TranslateError, Translation, Why, check_answer, leave_out,
+    migrate, migrate_with_values, parse_request, rename, targets_of, translate,
+};
 pub use resource::{
     API_VERSION, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, BitnamiStatus,
     CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,
 };
 pub use sealed::{
     ItemError, OpenError, Opened, Operations, ResealError, Resealed, check, check_item, label, open, open_item,
-    open_rendered, operations, reseal, reseal_within, seal, seal_item, skips_owner, value_len, verify, verify_within,
-    wrapped_len,
+    open_rendered, open_within, operations, reseal, reseal_within, seal, seal_item, skips_owner, value_len, verify,
+    verify_within, wrapped_len,
 };

@@ -322,8 +322,21 @@ pub fn open(
     keys: &[&PrivateKey],
     hint: Option<KeyFingerprint>,
 ) -> Result<Opened, OpenError> {
+    open_within(sealed, keys, hint, &mut Operations::unlimited())
+}
+
+/// The same for a stranger.
+///
+/// # Errors
+/// [`OpenError`]; [`OpenError::Operations`] when it costs more than that.
+pub fn open_within(
+    sealed: &BitnamiSealedSecret,
+    keys: &[&PrivateKey],
+    hint: Option<KeyFingerprint>,
+    operations: &mut Operations,
+) -> Result<Opened, OpenError> {
     let spec = &sealed.spec;
-    let (values, key) = open_values(sealed, keys, hint, &mut Operations::unlimited())?;
+    let (values, key) = open_values(sealed, keys, hint, operations)?;
     let mut secret = match values {
         Values::Items(data) => {
             let template = spec.template.clone().unwrap_or_default();

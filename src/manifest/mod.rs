@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "bitnami")]
 mod bitnami;
+mod comments;
 pub mod edit;
 pub mod emit;
 mod error;
@@ -22,6 +23,7 @@ mod source;
 
 #[cfg(feature = "bitnami")]
 pub use bitnami::BitnamiView;
+pub use comments::Renamed;
 pub use edit::{Applied, Edit, EnvelopeMap, TemplateMap, TextPath};
 pub use emit::{SealedManifest, Tree};
 pub use error::{ManifestError, ManifestErrorKind, Span};
