@@ -15,6 +15,7 @@ mod exec;
 mod generate;
 mod keylife;
 mod kubeseal;
+mod migrate;
 mod policy;
 mod program;
 mod relocate;
@@ -24,6 +25,7 @@ pub use exec::*;
 pub use generate::*;
 pub use keylife::*;
 pub use kubeseal::*;
+pub use migrate::*;
 pub use policy::*;
 pub use program::*;
 pub use relocate::*;
@@ -77,6 +79,8 @@ pub enum Command {
     Reseal(ResealArgs),
     /// Rotate the cluster's key: create one, wait for it, reseal.
     Rotate(RotateArgs),
+    /// Bring files of Bitnami's format over to the native one.
+    Migrate(MigrateArgs),
     /// Find plaintext Secrets, and sealed files that are broken, misplaced or stale.
     Check(CheckArgs),
     /// Make an identity and its recipient.
@@ -150,10 +154,10 @@ pub struct RecipientArgs {
     /// Seal for this recipient: a name of .bulla.yaml, or the key itself (age1pq… or age1…); may be repeated
     #[arg(short = 'r', long = "recipient", value_name = "NAME|RECIPIENT")]
     pub recipients: Vec<String>,
-    /// Seal for the recipients in this file (.pub); may be repeated
+    /// Seal for the recipients in this file (.pub), or for the certificate in it; may be repeated
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
-    /// A certificate of the established sealed-secrets controller (not in this version)
+    /// Seal Bitnami's format for this certificate of a sealed-secrets controller: a file, or a URL
     #[arg(long, value_name = "FILE|URL")]
     pub cert: Option<String>,
     /// Leave out those who are recipients of everything (always: true in .bulla.yaml)

@@ -26,6 +26,8 @@ use zeroize::Zeroize as _;
 use crate::cli::ClusterArgs;
 use crate::failure::{Failure, Result};
 
+mod bitnami;
+
 /// For how long a request is repeated that a busy or starting server refuses.
 const PATIENCE: Duration = Duration::from_secs(8);
 

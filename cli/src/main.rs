@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod bitnami;
 mod certificate;
 mod check;
 mod cli;
@@ -20,6 +21,7 @@ mod output;
 mod policy;
 mod program;
 mod recipients;
+mod rsa;
 mod tree;
 
 fn main() -> ExitCode {

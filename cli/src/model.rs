@@ -61,11 +61,17 @@ pub fn all_sealed(file: &str, stream: &Stream) -> Result<Vec<Sealed>> {
     stream.objects().filter(Object::is_sealed).map(|object| Sealed::read(file, stream, object)).collect()
 }
 
-/// The one SealedSecret that is meant: by namespace and name, else the only one.
-pub fn the_sealed(file: &str, stream: &Stream, namespace: Option<&str>, name: Option<&str>) -> Result<Sealed> {
+/// The one object that is meant among those that `is` takes: by namespace and name, else the only one.
+pub fn the_object<'s>(
+    file: &str,
+    stream: &'s Stream,
+    namespace: Option<&str>,
+    name: Option<&str>,
+    is: impl Fn(&Object<'s>) -> bool,
+) -> Result<Object<'s>> {
     let mut there = Vec::new();
     let mut found = Vec::new();
-    for object in stream.objects().filter(Object::is_sealed) {
+    for object in stream.objects().filter(is) {
         there.push(called(object.namespace(), object.name()));
         let is = |given: Option<&str>, own: Option<&str>| given.is_none_or(|given| own == Some(given));
         if is(namespace, object.namespace()) && is(name, object.name()) {
@@ -73,7 +79,7 @@ pub fn the_sealed(file: &str, stream: &Stream, namespace: Option<&str>, name: Op
         }
     }
     match found.as_slice() {
-        [object] => Sealed::read(file, stream, *object),
+        [object] => Ok(*object),
         [] if there.is_empty() => {
             Err(Failure::new(format!("there is no SealedSecret in {file}{}", other_kinds(stream)))
                 .help(format!("seal it first: bulla seal {file}")))

@@ -10,9 +10,10 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _, complete};
 use clap_complete::env::{CompleteEnv, Shells};
 
+use crate::bitnami::{Either, all_either};
 use crate::cli::{Cli, Kubeseal, ProgramName, Shell};
 use crate::failure::{Failure, Result};
-use crate::model::{all_sealed, parse};
+use crate::model::parse;
 use crate::policy::Finder;
 use crate::{files, output};
 
@@ -158,8 +159,13 @@ fn items(current: &OsStr) -> Vec<CompletionCandidate> {
         // A - would be standard input.
         if path.is_file() && word != current && word != "-" {
             // What can't be read has nothing to offer; why not is told by the command itself.
-            let read = files::read(path).and_then(|bytes| parse("", &bytes)).and_then(|stream| all_sealed("", &stream));
-            found.extend(read.into_iter().flatten().flat_map(|sealed| sealed.object.spec.items.into_keys()));
+            let read = files::read(path).and_then(|bytes| parse("", &bytes)).and_then(|stream| all_either("", &stream));
+            for sealed in read.into_iter().flatten() {
+                match sealed {
+                    Either::Native(sealed) => found.extend(sealed.object.spec.items.into_keys()),
+                    Either::Bitnami(sealed) => found.extend(sealed.object.spec.encrypted_data.into_keys()),
+                }
+            }
         }
     }
     starting_with(found, current)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bulla::bitnami::{KeyFileError as RsaKeyFileError, PrivateKey, is_key_file, private_keys};
 use bulla::recipient::{
     Identity, IdentityError, KeyFileError, ListedRecipient, NameSource, Recipient, RecipientError, Targets,
     TargetsError, is_envelope_name, parse_identities, parse_recipients,
@@ -15,21 +16,66 @@ use crate::cli::{ClusterArgs, RecipientArgs};
 use crate::cluster;
 use crate::failure::{Failure, Result, shown};
 use crate::policy::{Finder, Policy, Rule};
+use crate::rsa::{self, Rsa};
 use crate::{files, output};
 
-const NO_BITNAMI: &str = "this is a certificate for Bitnami's format, which this version doesn't write";
-const BITNAMI_HELP: &str =
-    "seal for an age recipient of the cluster: bulla recipients --context NAME > prod.pub, then -R prod.pub";
+const BITNAMI_HELP: &str = "a certificate seals Bitnami's format; for an age recipient of the cluster: bulla recipients --context NAME > prod.pub";
 
-/// Recipients of the command line without a policy; `None` when none is named.
+/// Who is named on the command line: the key decides the format.
+enum Given {
+    Native(Vec<(Recipient, NameSource)>),
+    Bitnami(Arc<Rsa>),
+}
+
+/// Recipients of the native format on the command line, without a policy; `None` when none is named.
 pub fn named(args: &RecipientArgs) -> Result<Option<Targets>> {
-    given(args, None)?.map(|given| targets(given, args.allow_mixed)).transpose()
+    match given(args, None)? {
+        None => Ok(None),
+        Some(Given::Native(given)) => targets(given, args.allow_mixed).map(Some),
+        Some(Given::Bitnami(rsa)) => Err(Failure::usage(format!(
+            "{} is a certificate for Bitnami's format, and this is about the native one",
+            rsa.shown()
+        ))
+        .help("name age recipients: -r or -R")),
+    }
+}
+
+/// The certificate among the keys of the command line, which then stands alone.
+fn certificate(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Rsa>> {
+    let mut found = args.cert.as_deref().map(rsa::load).transpose()?;
+    let named = args.recipients.len() + args.recipients_files.len();
+    for path in &args.recipients_files {
+        // What can't be read, or can be read only once, is said and read later.
+        if files::is_stdin(path) || !path.is_file() {
+            continue;
+        }
+        let bytes = files::read(path)?;
+        if rsa::is_certificate(&bytes) {
+            found = Some(rsa::read(&shown(path), &bytes, stem(path))?);
+        }
+    }
+    for name in &args.recipients {
+        let pinned = policy.and_then(|policy| Some((policy, policy.recipient(name.trim())?)));
+        if let Some((policy, pinned)) = pinned
+            && let Some(rsa) = policy.certificate(pinned)?
+        {
+            found = Some(rsa);
+        }
+    }
+    match found {
+        Some(rsa) if named + usize::from(args.cert.is_some()) > 1 => Err(Failure::usage(format!(
+            "{} is a certificate: Bitnami's format has one recipient, and another is named too",
+            rsa.shown()
+        ))
+        .help("the key decides the format: name the certificate alone, or age recipients alone")),
+        found => Ok(found),
+    }
 }
 
 /// Recipients of the command line; `None` when none is named. A policy's name for a recipient comes before any other.
-fn given(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Vec<(Recipient, NameSource)>>> {
-    if let Some(cert) = &args.cert {
-        return Err(Failure::usage(format!("--cert {cert}: {NO_BITNAMI}")).help(BITNAMI_HELP));
+fn given(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Given>> {
+    if let Some(rsa) = certificate(args, policy)? {
+        return Ok(Some(Given::Bitnami(Arc::new(rsa))));
     }
     if args.recipients.is_empty() && args.recipients_files.is_empty() {
         return Ok(None);
@@ -67,7 +113,7 @@ fn given(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Vec<(Re
             add(listed.recipient, source);
         }
     }
-    Ok(Some(given))
+    Ok(Some(Given::Native(given)))
 }
 
 fn unknown(name: &str, policy: Option<&Policy>) -> Box<Failure> {
@@ -108,7 +154,7 @@ pub fn listed(file: &str, bytes: &[u8]) -> Result<Vec<ListedRecipient>> {
         let failure = if text.contains("PRIVATE KEY") {
             Failure::new(format!("{file} holds a private key, where a recipient belongs"))
         } else {
-            Failure::new(format!("{file}: {NO_BITNAMI}")).help(BITNAMI_HELP)
+            Failure::new(format!("{file} is a certificate, where an age recipient belongs")).help(BITNAMI_HELP)
         };
         return Err(failure.in_file(file));
     }
@@ -151,13 +197,35 @@ pub struct Chooser<'a> {
     at: &'a ClusterArgs,
     finder: Finder,
     cluster: OnceLock<Targets>,
+    /// A certificate of the command line is fetched once.
+    certificate: OnceLock<Arc<Rsa>>,
     /// By policy and rule: pins are read once.
-    rules: Mutex<HashMap<(PathBuf, usize), Targets>>,
+    rules: Mutex<HashMap<(PathBuf, usize), Key>>,
 }
 
+/// The key or keys to seal for, which decide the format.
+#[derive(Clone, Debug)]
+pub enum Key {
+    Native(Targets),
+    Bitnami(Arc<Rsa>),
+}
+
+impl Key {
+    /// For a person.
+    pub fn names(&self) -> String {
+        match self {
+            Self::Native(targets) => targets.names(),
+            Self::Bitnami(rsa) => rsa.shown(),
+        }
+    }
+}
+
+/// Whom one file is sealed for, in whichever format.
+pub type Chosen = Choice<Key>;
+
 /// Whom one file is sealed for, and by which rule.
-pub struct Choice {
-    pub targets: Targets,
+pub struct Choice<T = Targets> {
+    pub targets: T,
     /// The policy of the file's repository.
     pub policy: Option<Arc<Policy>>,
     /// Which of its rules matches the file.
@@ -173,13 +241,14 @@ impl<'a> Chooser<'a> {
             at,
             finder: Finder::new(args.policy.as_deref()),
             cluster: OnceLock::new(),
+            certificate: OnceLock::new(),
             rules: Mutex::default(),
         }
     }
 
     /// Whether recipients are named on the command line.
     pub const fn is_named(&self) -> bool {
-        !self.args.recipients.is_empty() || !self.args.recipients_files.is_empty()
+        !self.args.recipients.is_empty() || !self.args.recipients_files.is_empty() || self.args.cert.is_some()
     }
 
     /// The policy of a file's repository.
@@ -187,9 +256,26 @@ impl<'a> Chooser<'a> {
         Ok(self.finder.find(path)?.policy)
     }
 
+    /// As [`Chooser::choose_any`], for a file of the native format.
+    pub fn choose(&self, path: Option<&Path>, what: &str, command: &str) -> Result<Choice> {
+        let chosen = self.choose_any(path, what, command)?;
+        let targets = chosen.native(what)?.clone();
+        Ok(Choice { targets, policy: chosen.policy, rule: chosen.rule, by_rule: chosen.by_rule })
+    }
+
+    fn given(&self, policy: Option<&Policy>) -> Result<Option<Given>> {
+        if let Some(rsa) = self.certificate.get() {
+            return Ok(Some(Given::Bitnami(rsa.clone())));
+        }
+        Ok(match given(self.args, policy)? {
+            Some(Given::Bitnami(rsa)) => Some(Given::Bitnami(self.certificate.get_or_init(|| rsa).clone())),
+            given => given,
+        })
+    }
+
     /// Whom `path` is sealed for; standard input and output have none, and no rule. `command` shows a command line without
     /// recipients.
-    pub fn choose(&self, path: Option<&Path>, what: &str, command: &str) -> Result<Choice> {
+    pub fn choose_any(&self, path: Option<&Path>, what: &str, command: &str) -> Result<Chosen> {
         let found = self.finder.find(path.unwrap_or(Path::new(".")))?;
         let rule = match (&found.policy, path) {
             (Some(policy), Some(_)) => policy.rules.iter().position(|rule| rule.path.value.matches(&found.relative)),
@@ -197,7 +283,12 @@ impl<'a> Chooser<'a> {
         };
         let policy = found.policy;
         let with = |targets, by_rule| Choice { targets, policy: policy.clone(), rule, by_rule };
-        if let Some(mut given) = given(self.args, policy.as_deref())? {
+        let given = match self.given(policy.as_deref())? {
+            Some(Given::Bitnami(rsa)) => return Ok(with(Key::Bitnami(rsa), false)),
+            Some(Given::Native(given)) => Some(given),
+            None => None,
+        };
+        if let Some(mut given) = given {
             if let Some(policy) = policy.as_deref() {
                 for pinned in policy.always().filter(|_| !self.args.no_always) {
                     let pin = policy.pin(pinned)?;
@@ -205,7 +296,7 @@ impl<'a> Chooser<'a> {
                 }
                 policy.permit(&given)?;
             }
-            return Ok(with(targets(given, self.args.allow_mixed)?, false));
+            return Ok(with(Key::Native(targets(given, self.args.allow_mixed)?), false));
         }
         if let Some(policy) = &policy {
             let Some((index, rule)) = rule.and_then(|index| Some((index, policy.rules.get(index)?))) else {
@@ -217,20 +308,23 @@ impl<'a> Chooser<'a> {
                 return Err(Failure::new(format!("no recipient for {what}: {why}"))
                     .help(format!("{command} -r {name}     {more}")));
             };
-            let key = (policy.root.clone(), index);
-            if let Some(targets) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-                return Ok(with(targets.clone(), true));
+            let place = (policy.root.clone(), index);
+            if let Some(key) = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(&place) {
+                return Ok(with(key.clone(), true));
             }
-            let targets = policy.targets(rule, !self.args.no_always)?;
-            self.rules.lock().unwrap_or_else(PoisonError::into_inner).insert(key, targets.clone());
-            return Ok(with(targets, true));
+            let key = match policy.certificate_of(rule)? {
+                Some(rsa) => Key::Bitnami(Arc::new(rsa)),
+                None => Key::Native(policy.targets(rule, !self.args.no_always)?),
+            };
+            self.rules.lock().unwrap_or_else(PoisonError::into_inner).insert(place, key.clone());
+            return Ok(with(key, true));
         }
         if !output::on_terminal() {
             return Err(Failure::new(format!("no recipient for {what}: neither -r nor -R"))
                 .help(format!("{command} -R prod.pub     (bulla recipients --context NAME > prod.pub)")));
         }
         if let Some(targets) = self.cluster.get() {
-            return Ok(with(targets.clone(), false));
+            return Ok(with(Key::Native(targets.clone()), false));
         }
         let cluster = cluster::published(self.at)?;
         output::note(&format!(
@@ -239,11 +333,43 @@ impl<'a> Chooser<'a> {
             cluster.listed.iter().map(|l| l.recipient.fingerprint().to_string()).collect::<Vec<_>>().join(", ")
         ));
         let targets = targets(cluster.targets(), self.args.allow_mixed)?;
-        Ok(with(self.cluster.get_or_init(|| targets).clone(), false))
+        Ok(with(Key::Native(self.cluster.get_or_init(|| targets).clone()), false))
     }
 }
 
-impl Choice {
+impl Chosen {
+    /// For a file of the native format; `what` is the file.
+    pub fn native(&self, what: &str) -> Result<&Targets> {
+        match &self.targets {
+            Key::Native(targets) => Ok(targets),
+            Key::Bitnami(rsa) => Err(Failure::new(format!(
+                "{what} is of the native format, and {} is a certificate, which seals Bitnami's",
+                rsa.shown()
+            ))
+            .help(if self.by_rule {
+                "a file keeps its format: let another rule of .bulla.yaml match it, or name age recipients with -r"
+            } else {
+                "a file keeps its format: name age recipients, with -r or -R"
+            })),
+        }
+    }
+
+    /// For a file of Bitnami's format; `what` is the file.
+    pub fn bitnami(&self, what: &str) -> Result<&Arc<Rsa>> {
+        match &self.targets {
+            Key::Bitnami(rsa) => Ok(rsa),
+            Key::Native(targets) => Err(Failure::new(format!(
+                "{what} is of Bitnami's format, and {} seal{} the native one",
+                targets.names(),
+                if targets.as_slice().len() == 1 { "s" } else { "" }
+            ))
+            .help("a file keeps its format: name the controller's certificate, with --cert FILE")
+            .help(format!("to bring it over: bulla migrate {what}"))),
+        }
+    }
+}
+
+impl<T> Choice<T> {
     fn rule(&self) -> Option<(&Policy, &Rule)> {
         let policy = self.policy.as_deref()?;
         Some((policy, policy.rules.get(self.rule?)?))
@@ -291,13 +417,15 @@ impl Choice {
 /// Identities of one file or several.
 pub struct Held {
     pub identities: Vec<Identity>,
+    /// Of Bitnami's format.
+    pub keys: Vec<PrivateKey>,
     /// Files and their fingerprints, for messages.
     pub files: Vec<(String, Vec<String>)>,
 }
 
 /// Reads identity files.
 pub fn identities(paths: &[PathBuf]) -> Result<Held> {
-    let mut held = Held { identities: Vec::new(), files: Vec::new() };
+    let mut held = Held::none();
     for path in paths {
         let file = shown(path);
         let bytes = files::read(path)?;
@@ -306,6 +434,12 @@ pub fn identities(paths: &[PathBuf]) -> Result<Held> {
             return Err(Failure::new(format!("{file} is encrypted"))
                 .in_file(&file)
                 .help("decrypt it first: age -d FILE | bulla … -i /dev/stdin"));
+        }
+        if is_key_file(text) {
+            let read = private_keys(&bytes).map_err(|error| rsa_key_file(&file, error))?;
+            held.files.push((file, read.iter().map(|key| rsa::short(&key.fingerprint())).collect()));
+            held.keys.extend(read);
+            continue;
         }
         let text = Zeroizing::new(text.to_owned());
         let read = parse_identities(&text).map_err(|error| key_file(&file, error))?;
@@ -316,9 +450,21 @@ pub fn identities(paths: &[PathBuf]) -> Result<Held> {
     Ok(held)
 }
 
+/// A file of private keys of Bitnami's format can't be used.
+fn rsa_key_file(file: &str, error: RsaKeyFileError) -> Box<Failure> {
+    match error {
+        RsaKeyFileError::Manifest(error) => crate::failure::manifest(file, None, &error),
+        error => Failure::new(format!("{file}: {error}")).in_file(file),
+    }
+}
+
 impl Held {
     pub const fn none() -> Self {
-        Self { identities: Vec::new(), files: Vec::new() }
+        Self { identities: Vec::new(), keys: Vec::new(), files: Vec::new() }
+    }
+
+    pub fn all_keys(&self) -> Vec<&PrivateKey> {
+        self.keys.iter().collect()
     }
 
     pub fn all(&self) -> Vec<&Identity> {

@@ -113,7 +113,17 @@ fn others(cx: &Cx<'_>, node: &Node) {
             Seen { namespace: named.namespace.clone(), name, file: cx.file.to_owned(), span: cx.place(node.span) };
         cx.report.borrow_mut().sealed.push(seen);
     }
-    let data = node.get("spec").and_then(|spec| spec.get("encryptedData")).and_then(Node::entries).unwrap_or_default();
+    let spec = node.get("spec");
+    let data = spec.and_then(|spec| spec.get("encryptedData")).and_then(Node::entries).unwrap_or_default();
+    let whole =
+        spec.and_then(|spec| spec.get("data")).filter(|whole| whole.scalar().is_some_and(|text| !text.is_empty()));
+    if let Some(whole) = whole.filter(|whole| !whole.is_null() && !data.is_empty()) {
+        let message = "spec.data, of the older form, is there beside spec.encryptedData: it opens nowhere";
+        let mut finding = cx.finding(&rules::bul102::RULE, whole.span, message);
+        finding.help.push("remove spec.data".into());
+        finding.object = named.path();
+        cx.add(finding);
+    }
     for entry in data {
         let (Some(key), Some(text)) = (entry.key.scalar(), entry.value.scalar()) else { continue };
         let bare = text.trim();

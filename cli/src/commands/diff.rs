@@ -225,7 +225,8 @@ fn compared(pair: &Pair) -> Option<FileDiff> {
 
 fn objects(pair: &Pair, diff: &mut FileDiff) {
     let says = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
-    let sealed = |state: &State| state.bytes().is_some_and(|bytes| says(bytes, b"bulla.dev/"));
+    let says_sealed = |bytes: &[u8]| says(bytes, b"bulla.dev/") || says(bytes, b"bitnami.com/v1alpha1");
+    let sealed = |state: &State| state.bytes().is_some_and(says_sealed);
     let relevant = [&pair.old, &pair.new].into_iter().any(sealed);
     for state in [&pair.old, &pair.new] {
         if let State::Opaque(why) = state
@@ -241,7 +242,7 @@ fn objects(pair: &Pair, diff: &mut FileDiff) {
         let bytes = state.bytes()?;
         let mut broken = |error: bulla::manifest::ManifestError| {
             // Other files may be broken as they like.
-            if says(bytes, b"bulla.dev/") {
+            if says_sealed(bytes) {
                 let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
                 diff.broken.push(format!("the {which} version can't be read{line}: {}", error.message));
             }
@@ -257,7 +258,7 @@ fn objects(pair: &Pair, diff: &mut FileDiff) {
             diff.notes.push(Note { what, text: "plaintext Secret".into(), grave: true });
         }
         for found in found {
-            if let Err(problems) = bulla::open::inspect(&found.object, bulla::open::Strictness::Reader) {
+            if let Some(problems) = found.problems(bulla::open::Strictness::Reader) {
                 let line = found.view.places.object.line;
                 diff.broken.push(format!("{}, line {line}: {problems}", bulla::diff::called(&found.object)));
             }

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bulla::manifest::Edit;
+use bulla::manifest::{Edit, Stream};
 use bulla::open::{Strictness, inspect};
 use bulla::seal::{set_all, unset};
 use bulla::secret::SecretValue;
 
 use super::Done;
+use crate::bitnami::{Bitnami, Either, Made, the_either};
 use crate::cli::EditArgs;
 use crate::edit::buffer::{self, Entry, SEALED};
 use crate::edit::editor;
 use crate::edit::session::Session;
 use crate::failure::{self, Exit, Failure, Result, shown};
 use crate::files::{self, Original};
-use crate::model::{Sealed, parse, the_sealed};
+use crate::model::parse;
 use crate::output::plain::{count, near_limits};
-use crate::recipients::Chooser;
+use crate::recipients::{Chooser, Chosen};
 use crate::{identities, input, output};
 
 /// An editor that is back after less than this has hardly been used.
@@ -34,13 +35,17 @@ pub fn run(args: &EditArgs) -> Result<Done> {
         _ => failure,
     })?;
     let mut stream = parse(&file, &original.bytes)?;
-    let mut sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
+    let found = the_either(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
     let command = format!("bulla edit {file}");
-    let choice = Chooser::new(&args.recipients, &args.cluster).choose(Some(path), &file, &command)?;
-    let targets = &choice.targets;
-    let place = sealed.called();
-    choice.in_namespace(&place, sealed.object.metadata.namespace.as_deref())?;
+    let choice = Chooser::new(&args.recipients, &args.cluster).choose_any(Some(path), &file, &command)?;
+    let place = found.called();
+    choice.in_namespace(&place, found.namespace())?;
     let asked = choice.scope(None)?;
+    let mut sealed = match found {
+        Either::Native(sealed) => sealed,
+        Either::Bitnami(sealed) => return bitnami(args, &original, stream, &sealed, &choice),
+    };
+    let targets = choice.native(&file)?;
     // Nobody types what could not be sealed.
     set_all(&mut sealed.object.clone(), &[], targets, asked)
         .map_err(|error| sealed.in_file(&file, &stream).by_rule(choice.by_rule).set(&place, targets, &error))?;
@@ -52,7 +57,8 @@ pub fn run(args: &EditArgs) -> Result<Done> {
     } else {
         BTreeMap::new()
     };
-    let change = edited(&file, &sealed, &values, &targets.names())?;
+    let keys: Vec<&String> = sealed.object.spec.items.keys().collect();
+    let change = edited(&file, &place, &keys, &values, &targets.names())?;
     let Some(change) = change else { return Ok(Done::Well) };
 
     let mut edits = Vec::new();
@@ -71,19 +77,7 @@ pub fn run(args: &EditArgs) -> Result<Done> {
     stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
     original.replace(&stream.into_bytes())?;
     let kept = sealed.object.spec.items.len() - change.set.len();
-    let mut told = Vec::new();
-    if !change.set.is_empty() {
-        told.push(format!("set {}", change.set.keys().cloned().collect::<Vec<_>>().join(", ")));
-    }
-    if !change.removed.is_empty() {
-        told.push(format!("took out {}", change.removed.join(", ")));
-    }
-    output::say(&format!(
-        "edited {place} in {file}: {}; {} kept, for {}",
-        told.join("; "),
-        count(kept, "item"),
-        targets.names()
-    ));
+    change.tell(&place, &file, kept, &targets.names());
     near_limits(&place, &sealed.object).iter().for_each(|warning| output::warn(warning));
     Ok(Done::Well)
 }
@@ -94,19 +88,73 @@ struct Change {
     removed: Vec<String>,
 }
 
+impl Change {
+    fn tell(&self, place: &str, file: &str, kept: usize, names: &str) {
+        let mut told = Vec::new();
+        if !self.set.is_empty() {
+            told.push(format!("set {}", self.set.keys().cloned().collect::<Vec<_>>().join(", ")));
+        }
+        if !self.removed.is_empty() {
+            told.push(format!("took out {}", self.removed.join(", ")));
+        }
+        let kept = count(kept, "item");
+        output::say(&format!("edited {place} in {file}: {}; {kept} kept, for {names}", told.join("; ")));
+    }
+}
+
+/// The same in Bitnami's format.
+fn bitnami(
+    args: &EditArgs,
+    original: &Original,
+    mut stream: Stream,
+    sealed: &Bitnami,
+    choice: &Chosen,
+) -> Result<Done> {
+    let file = shown(&original.path);
+    let place = sealed.called();
+    let rsa = choice.bitnami(&file)?;
+    let asked = choice.scope(None)?;
+    let mut after = sealed.object.clone();
+    // Nobody types what could not be sealed.
+    bulla::bitnami::set_all(&mut after, &[], &rsa.certificate, asked)
+        .map_err(|error| sealed.set(&file, &stream, &error))?;
+    let values = if args.show || !args.identities.is_empty() {
+        let held = identities::resolve(&args.identities, false)?;
+        let opened = bulla::bitnami::open(&sealed.object, &held.all_keys(), None)
+            .map_err(|error| sealed.open(&file, &stream, &held.files, &error))?;
+        opened.secret.data
+    } else {
+        BTreeMap::new()
+    };
+    let keys: Vec<&String> = sealed.object.spec.encrypted_data.keys().collect();
+    let Some(change) = edited(&file, &place, &keys, &values, &rsa.shown())? else { return Ok(Done::Well) };
+    for key in &change.removed {
+        bulla::bitnami::unset(&mut after, key);
+    }
+    let set: Vec<_> = change.set.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    bulla::bitnami::set_all(&mut after, &set, &rsa.certificate, asked)
+        .map_err(|error| sealed.set(&file, &stream, &error))?;
+    let edits = bulla::bitnami::edits(sealed.index, &sealed.object.spec, &after.spec);
+    stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
+    original.replace(&stream.into_bytes())?;
+    change.tell(&place, &file, after.spec.encrypted_data.len() - change.set.len(), &rsa.shown());
+    Made::Bitnami(Box::new(after)).near_limits().iter().for_each(|warning| output::warn(warning));
+    Ok(Done::Well)
+}
+
 /// Shows the items to somebody, and says what was changed; `None` when nothing was. All that was shown is gone afterwards.
-fn edited(file: &str, sealed: &Sealed, values: &BTreeMap<String, SecretValue>, names: &str) -> Result<Option<Change>> {
-    let items: BTreeMap<String, Entry> = sealed
-        .object
-        .spec
-        .items
-        .keys()
-        .map(|key| (key.clone(), values.get(key).map_or(Entry::Keep, |value| Entry::Value(value.clone()))))
-        .collect();
+fn edited(
+    file: &str,
+    place: &str,
+    keys: &[&String],
+    values: &BTreeMap<String, SecretValue>,
+    names: &str,
+) -> Result<Option<Change>> {
+    let entry = |key: &String| values.get(key).map_or(Entry::Keep, |value| Entry::Value(value.clone()));
+    let items: BTreeMap<String, Entry> = keys.iter().map(|key| ((*key).clone(), entry(key))).collect();
     let comment = format!(
-        "{} in {file}, sealed for {names}\nA value that is typed in gets sealed; {} keeps its bytes.\nA line that is taken \
+        "{place} in {file}, sealed for {names}\nA value that is typed in gets sealed; {} keeps its bytes.\nA line that is taken \
          out takes its item out; a new line KEY: VALUE adds one.",
-        sealed.called(),
         if values.is_empty() { SEALED } else { "one that is left" }
     );
     let before = buffer::write(&comment, &items);

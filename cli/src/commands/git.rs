@@ -174,6 +174,13 @@ fn readable(bytes: &[u8]) -> std::result::Result<Zeroizing<String>, String> {
         let Some(object) = stream.object(found.index) else { continue };
         let spec_node = object.node().get("spec");
         for (key, item) in &spec.items {
+            if found.bitnami {
+                // The value of spec.data has no key of an item before it.
+                let Some(place) = places.items.get(key) else { continue };
+                let name = if place.key == place.sealed { String::new() } else { format!("{}: ", printable(key)) };
+                splices.push((place.key.start..place.sealed.end, format!("{name}sealed {}", short(&item.sealed))));
+                continue;
+            }
             let node = spec_node.and_then(|node| node.get("items")).and_then(|node| node.get(key));
             let (Some(node), Some(place)) = (node, places.items.get(key)) else { continue };
             let lines = envelopes_of(spec, item);

@@ -16,6 +16,7 @@ mod install;
 pub mod keygen;
 mod keylife;
 mod keys;
+mod migrate;
 mod program;
 mod recipients;
 mod relocate;
@@ -36,6 +37,17 @@ pub enum Done {
     Failed,
     /// 10
     Findings,
+}
+
+impl Done {
+    /// The worse of two ends.
+    pub const fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (Self::Findings, _) | (_, Self::Findings) => Self::Findings,
+            _ => Self::Well,
+        }
+    }
 }
 
 /// Runs a command and says what went wrong.
@@ -81,6 +93,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Reseal(args) => {
             report = args.output;
             reseal::run(&args)
+        }
+        Command::Migrate(args) => {
+            report = args.output;
+            migrate::run(&args)
         }
         Command::Rotate(args) => {
             report = args.output;
@@ -136,7 +152,8 @@ fn fail(failure: &Failure, report: ReportFormat) -> ExitCode {
 
 /// Refuses options of a cluster where recipients are named: nobody would be asked.
 fn no_idle_cluster(recipients: &RecipientArgs, cluster: &ClusterArgs) -> Result<()> {
-    let named = !recipients.recipients.is_empty() || !recipients.recipients_files.is_empty();
+    let named =
+        !recipients.recipients.is_empty() || !recipients.recipients_files.is_empty() || recipients.cert.is_some();
     let flags = [
         ("--context", cluster.context.is_some()),
         ("--kubeconfig", cluster.kubeconfig.is_some()),

@@ -76,19 +76,27 @@ pub fn show(args: &RecipientsShowArgs) -> Result<Done> {
 /// Whom this repository seals for.
 fn show_policy(policy: &Policy, args: &RecipientsShowArgs) -> Result<Done> {
     let pins = policy.pins()?;
+    let mut shown = Vec::new();
+    for pinned in &policy.recipients {
+        match pins.iter().find(|pin| pin.name == pinned.name.value) {
+            Some(pin) => shown.push((pinned, Ok(pin))),
+            // What is no recipient of the native format is a certificate for the other.
+            None => shown.extend(policy.certificate(pinned)?.map(|rsa| (pinned, Err(rsa)))),
+        }
+    }
     if args.output == ReportFormat::Json {
-        let entries: Vec<_> = policy
-            .recipients
+        let entries: Vec<_> = shown
             .iter()
-            .zip(&pins)
-            .map(|(pinned, pin)| {
+            .map(|(pinned, key)| {
+                let native = key.as_ref().ok().map(|pin| &pin.listed);
+                let rsa = key.as_ref().err().map(|rsa| rsa.certificate.fingerprint().to_string());
                 json!({
-                    "name": pin.name,
-                    "kind": pin.listed.recipient.kind().to_string(),
-                    "fingerprint": pin.listed.recipient.fingerprint().to_string(),
-                    "fullFingerprint": pin.listed.recipient.full_fingerprint(),
-                    "recipient": pin.listed.recipient.as_str(),
-                    "created": pin.listed.created,
+                    "name": pinned.name.value,
+                    "kind": native.map_or_else(|| "rsa".to_owned(), |listed| listed.recipient.kind().to_string()),
+                    "fingerprint": native.map(|listed| listed.recipient.fingerprint().to_string()).or(rsa.clone()),
+                    "fullFingerprint": native.map(|listed| listed.recipient.full_fingerprint()).or(rsa),
+                    "recipient": native.map(|listed| listed.recipient.as_str()),
+                    "created": native.and_then(|listed| listed.created.as_ref()),
                     "file": pinned.file.value,
                     "context": pinned.context.as_ref().map(|at| &at.value),
                     "cluster": pinned.cluster.as_ref().map(|at| &at.value),
@@ -101,18 +109,25 @@ fn show_policy(policy: &Policy, args: &RecipientsShowArgs) -> Result<Done> {
         return Ok(Done::Well);
     }
     let mut rows = vec![["NAME", "FINGERPRINT", "KIND", "CREATED", "FROM", "FOR"].map(str::to_owned)];
-    for (pinned, pin) in policy.recipients.iter().zip(&pins) {
+    for (pinned, key) in &shown {
         let from = match (&pinned.context, &pinned.cluster) {
             (Some(context), _) => format!("{} ({})", pinned.file.value, context.value),
             (None, Some(cluster)) => format!("{} ({})", pinned.file.value, cluster.value),
             _ => pinned.file.value.clone(),
         };
         let rules = rules_of(policy, pinned);
+        let (fingerprint, kind, created) = match key {
+            Ok(pin) => {
+                let recipient = &pin.listed.recipient;
+                (recipient.fingerprint().to_string(), recipient.kind().to_string(), pin.listed.created.clone())
+            }
+            Err(rsa) => (crate::rsa::short(&rsa.certificate.fingerprint()), "rsa".to_owned(), None),
+        };
         rows.push([
-            pin.name.clone(),
-            pin.listed.recipient.fingerprint().to_string(),
-            pin.listed.recipient.kind().to_string(),
-            pin.listed.created.clone().unwrap_or_else(|| "-".to_owned()),
+            pinned.name.value.clone(),
+            fingerprint,
+            kind,
+            created.unwrap_or_else(|| "-".to_owned()),
             from,
             match (pinned.is_always(), rules.as_slice()) {
                 (true, _) => "everything".to_owned(),
@@ -324,7 +339,12 @@ pub fn update(args: &RecipientsUpdateArgs) -> Result<Done> {
         })?);
     }
     if args.names.is_empty() {
-        chosen.extend(policy.recipients.iter().filter(|pinned| pinned.is_cluster()));
+        for pinned in policy.recipients.iter().filter(|pinned| pinned.is_cluster()) {
+            // Nobody can prove with RSA that a new certificate is the same cluster's.
+            if policy.certificate(pinned)?.is_none() {
+                chosen.push(pinned);
+            }
+        }
         if chosen.is_empty() {
             return Err(Failure::new(format!("no recipient of {} is a cluster's", policy.file))
                 .help("bulla recipients update NAME --context CONTEXT"));

@@ -28,6 +28,8 @@ use crate::policy::{Pin, Pinned, Policy};
 use crate::recipients::{self, Chooser, Held};
 use crate::{identities, output, tree};
 
+mod bitnami;
+
 /// Files in memory at once.
 const CHUNK: usize = 256;
 
@@ -35,6 +37,14 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     if let Some(path) = args.paths.iter().find(|path| files::is_stdin(path)) {
         return Err(Failure::usage(format!("reseal {}: it changes files; standard input is none", path.display())));
     }
+    match bitnami::run(args)? {
+        None => native(args),
+        Some(outcome) if outcome.native_too => Ok(outcome.done.or(native(args)?)),
+        Some(outcome) => Ok(outcome.done),
+    }
+}
+
+fn native(args: &ResealArgs) -> Result<Done> {
     let chooser = Chooser::new(&args.recipients, &args.cluster);
     let policy = match args.paths.first() {
         Some(path) if !chooser.is_named() => chooser.policy(path)?,

@@ -5,21 +5,20 @@ use std::path::{Path, PathBuf};
 
 use bulla::manifest::emit::{Tree, json, yaml};
 use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
-use bulla::recipient::Targets;
-use bulla::resource::SealedSecret;
 use bulla::scope::{PlaceError, Scope};
 use bulla::seal::SealError;
 use bulla::secret::{PlainSecret, SecretValue};
 use zeroize::Zeroizing;
 
 use super::{Done, no_idle_cluster};
+use crate::bitnami::{self, Either, Made, all_either, is_sealed, the_either};
 use crate::cli::{ClusterArgs, Format, RecipientArgs, SealArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
-use crate::model::{Sealed, all_sealed, called, other_kinds, parse, the_sealed};
-use crate::output::plain::{count, near_limits};
+use crate::model::{other_kinds, parse};
+use crate::output::plain::count;
 use crate::output::progress::Progress;
-use crate::recipients::{Choice, Chooser};
+use crate::recipients::{Chooser, Chosen, Key};
 use crate::{output, tree};
 
 pub fn run(args: &SealArgs) -> Result<Done> {
@@ -47,7 +46,7 @@ pub fn run(args: &SealArgs) -> Result<Done> {
         if made || files::is_stdin(path) { "bulla seal …".to_owned() } else { format!("bulla seal {}", shown(path)) };
     let own = (!made).then_some(path);
     let place = args.write.as_deref().or(args.merge_into.as_deref()).or(own).filter(|path| !files::is_stdin(path));
-    let choice = Chooser::new(&args.recipients, &args.cluster).choose(place, &what, &command)?;
+    let choice = Chooser::new(&args.recipients, &args.cluster).choose_any(place, &what, &command)?;
     let run = Run::new(args, &choice)?;
     let input = if made { Input::Made(run.made()?) } else { Input::Read(shown(path), files::read(path)?) };
     match &args.merge_into {
@@ -59,8 +58,7 @@ pub fn run(args: &SealArgs) -> Result<Done> {
 /// What all of a run goes by.
 struct Run<'a> {
     args: &'a SealArgs,
-    choice: &'a Choice,
-    targets: &'a Targets,
+    choice: &'a Chosen,
     /// The one asked for, else the rule's.
     scope: Option<Scope>,
 }
@@ -74,15 +72,15 @@ enum Input {
 struct SealedText {
     stream: Stream,
     /// With the index of the object.
-    sealed: Vec<(usize, SealedSecret)>,
+    sealed: Vec<(usize, Made)>,
     /// Fields that were left out.
     dropped: BTreeSet<String>,
     others: usize,
 }
 
 impl<'a> Run<'a> {
-    fn new(args: &'a SealArgs, choice: &'a Choice) -> Result<Self> {
-        Ok(Self { args, choice, targets: &choice.targets, scope: choice.scope(args.scope.map(Scope::from))? })
+    fn new(args: &'a SealArgs, choice: &'a Chosen) -> Result<Self> {
+        Ok(Self { args, choice, scope: choice.scope(args.scope.map(Scope::from))? })
     }
 
     fn scope(&self) -> Scope {
@@ -107,7 +105,23 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn seal_one(&self, file: &str, stream: &Stream, object: Object<'_>) -> Result<(SealedSecret, Vec<String>)> {
+    fn names(&self) -> String {
+        self.choice.targets.names()
+    }
+
+    /// One Secret, in the format that the key decides.
+    fn seal(&self, secret: &PlainSecret) -> std::result::Result<Made, Refused> {
+        match &self.choice.targets {
+            Key::Native(targets) => bulla::seal::seal(secret, self.scope(), targets)
+                .map(|sealed| Made::Native(Box::new(sealed)))
+                .map_err(Refused::Native),
+            Key::Bitnami(rsa) => bulla::bitnami::seal_for_delivery(secret, self.scope(), &rsa.certificate)
+                .map(|sealed| Made::Bitnami(Box::new(sealed)))
+                .map_err(Refused::from),
+        }
+    }
+
+    fn seal_one(&self, file: &str, stream: &Stream, object: Object<'_>) -> Result<(Made, Vec<String>)> {
         let text = Some(stream.text());
         let mut view = object.secret_view().map_err(|error| failure::manifest(file, text, &error))?;
         let metadata = object.node().get("metadata").map_or_else(|| object.span(), |node| node.span);
@@ -118,14 +132,14 @@ impl<'a> Run<'a> {
             None => "the Secret".to_owned(),
         };
         self.choice.in_namespace(&what, view.secret.namespace.as_deref())?;
-        let sealed = bulla::seal::seal(&view.secret, self.scope(), self.targets).map_err(|error| {
+        let sealed = self.seal(&view.secret).map_err(|error| {
             let span = match &error {
-                SealError::Place(PlaceError::BadNamespace) => view.namespace,
-                SealError::Place(PlaceError::BadName) => view.name,
-                SealError::Key { key, .. } => view.keys.get(key).copied(),
+                Refused::Native(SealError::Place(PlaceError::BadNamespace)) => view.namespace,
+                Refused::Native(SealError::Place(PlaceError::BadName)) => view.name,
+                Refused::Native(SealError::Key { key, .. }) => view.keys.get(key).copied(),
                 _ => None,
             };
-            failure::seal(&what, &error).at(file, text, span.unwrap_or(metadata))
+            error.told(&what).at(file, text, span.unwrap_or(metadata))
         })?;
         Ok((sealed, view.dropped.into_iter().map(|dropped| dropped.field).collect()))
     }
@@ -164,7 +178,7 @@ impl<'a> Run<'a> {
     fn text(&self, file: &str, sealed: SealedText, format: Option<Format>) -> Result<Zeroizing<Vec<u8>>> {
         let SealedText { mut stream, sealed, others, .. } = sealed;
         let own = if stream.is_flow() { Format::Json } else { Format::Yaml };
-        let trees = sealed.into_iter().map(|(index, one)| (index, Tree::sealed(&one.into())));
+        let trees = sealed.into_iter().map(|(index, one)| (index, one.tree()));
         match format {
             Some(format) if format != own => {
                 if others > 0 {
@@ -204,9 +218,8 @@ impl<'a> Run<'a> {
         let (sealed, others, dropped, bytes) = match input {
             Input::Made(secret) => {
                 self.choice.in_namespace("the Secret", secret.namespace.as_deref())?;
-                let one = bulla::seal::seal(&secret, self.scope(), self.targets)
-                    .map_err(|error| made_error(&secret, &error))?;
-                let tree = [Tree::sealed(&one.clone().into())];
+                let one = self.seal(&secret).map_err(|error| made_error(&secret, &error))?;
+                let tree = [one.tree()];
                 let json_wanted = self.args.output.or(by_name) == Some(Format::Json);
                 let mut text = if json_wanted { json(&tree) } else { yaml(&tree) };
                 (vec![one], 0, BTreeSet::new(), Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
@@ -224,7 +237,7 @@ impl<'a> Run<'a> {
             }
         };
         for one in &sealed {
-            warnings.extend(near_limits(&place_of(one), one));
+            warnings.extend(one.near_limits());
         }
         match &destination {
             Some((path, destination)) => {
@@ -240,7 +253,7 @@ impl<'a> Run<'a> {
         let to = destination.map(|(path, _)| format!(" to {}", shown(path))).unwrap_or_default();
         let others =
             if others > 0 { format!("; {} kept byte for byte", count(others, "other object")) } else { String::new() };
-        output::say(&format!("sealed {}{to} for {}{others}", count(sealed.len(), "Secret"), self.targets.names()));
+        output::say(&format!("sealed {}{to} for {}{others}", count(sealed.len(), "Secret"), self.names()));
         say_dropped(&dropped);
         warnings.iter().for_each(|warning| output::warn(warning));
         Ok(Done::Well)
@@ -303,44 +316,39 @@ impl<'a> Run<'a> {
             }
         };
         let asked = self.scope;
-        let mut changed: BTreeMap<usize, Sealed> = BTreeMap::new();
-        let mut edits = Vec::new();
-        let mut set = 0;
+        let mut changed: BTreeMap<usize, (Either, BTreeMap<String, SecretValue>)> = BTreeMap::new();
         for secret in &secrets {
-            let found = the_sealed(&file, &stream, secret.namespace.as_deref(), secret.name.as_deref())?;
-            let place = found.called();
-            self.choice.in_namespace(&place, found.object.metadata.namespace.as_deref())?;
-            let sealed = changed.entry(found.index).or_insert(found);
-            let all: Vec<_> = secret.data.iter().map(|(key, value)| (key.as_str(), value)).collect();
-            bulla::seal::set_all(&mut sealed.object, &all, self.targets, asked).map_err(|error| {
-                let in_file = sealed.in_file(&file, &stream).by_rule(self.choice.by_rule);
-                in_file.set(&place, self.targets, &error)
-            })?;
-            for key in secret.data.keys() {
-                if let Some(item) = sealed.object.spec.items.get(key) {
-                    edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
-                    set += 1;
-                }
-            }
+            let found = the_either(&file, &stream, secret.namespace.as_deref(), secret.name.as_deref())?;
+            self.choice.in_namespace(&found.called(), found.namespace())?;
+            // Of several with one key the last counts, as in a text that is applied.
+            let (_, data) = changed.entry(found.index()).or_insert_with(|| (found, BTreeMap::new()));
+            data.extend(secret.data.clone());
+        }
+        let (mut edits, mut set) = (Vec::new(), 0);
+        let (mut places, mut warnings) = (Vec::new(), Vec::new());
+        for (sealed, data) in changed.values() {
+            let all: Vec<_> = data.iter().map(|(key, value)| (key.as_str(), value)).collect();
+            let (more, after) = super::set::put(&file, &stream, sealed, &all, self.choice, asked)?;
+            set += all.len();
+            edits.extend(more);
+            places.push(after.called());
+            warnings.extend(after.near_limits());
         }
         if set == 0 {
             return Err(Failure::new(format!("there is no value in {from}")));
         }
         stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
         original.replace(&stream.into_bytes())?;
-        let places: Vec<_> = changed.values().map(Sealed::called).collect();
         output::say(&format!(
             "merged {} into {} in {file}, for {}",
             count(set, "value"),
             places.join(", "),
-            self.targets.names()
+            self.names()
         ));
         if secrets.iter().any(|s| !s.labels.is_empty() || !s.annotations.is_empty() || s.type_.is_some()) {
             output::note("only values were merged: labels, annotations and type stay as they were");
         }
-        for sealed in changed.values() {
-            near_limits(&sealed.called(), &sealed.object).iter().for_each(|warning| output::warn(warning));
-        }
+        warnings.iter().for_each(|warning| output::warn(warning));
         Ok(Done::Well)
     }
 }
@@ -355,18 +363,38 @@ fn is_bare(stream: &Stream) -> bool {
         && stream.objects().all(|object| object.path().is_empty())
 }
 
-fn place_of(sealed: &SealedSecret) -> String {
-    called(sealed.metadata.namespace.as_deref(), sealed.metadata.name.as_deref())
+/// Why a Secret is not sealed, in either format.
+enum Refused {
+    Native(SealError),
+    Bitnami(bulla::bitnami::SetError),
 }
 
-fn made_error(secret: &PlainSecret, error: &SealError) -> Box<Failure> {
+impl From<bulla::bitnami::SetError> for Refused {
+    fn from(error: bulla::bitnami::SetError) -> Self {
+        match error {
+            bulla::bitnami::SetError::Place(error) => Self::Native(SealError::Place(error)),
+            error => Self::Bitnami(error),
+        }
+    }
+}
+
+impl Refused {
+    fn told(&self, what: &str) -> Box<Failure> {
+        match self {
+            Self::Native(error) => failure::seal(what, error),
+            Self::Bitnami(error) => bitnami::seal(what, error),
+        }
+    }
+}
+
+fn made_error(secret: &PlainSecret, error: &Refused) -> Box<Failure> {
     let what = format!("Secret \"{}\"", secret.name.as_deref().unwrap_or_default());
     match error {
-        SealError::Place(PlaceError::NoNamespace(scope)) => {
+        Refused::Native(SealError::Place(PlaceError::NoNamespace(scope))) => {
             Failure::usage(format!("{what} has no namespace, and scope {scope} binds to one"))
                 .help("pass -n (your kubectl context is not used)")
         }
-        _ => failure::seal(&what, error),
+        _ => error.told(&what),
     }
 }
 
@@ -398,14 +426,14 @@ fn no_secret(file: &str, stream: &Stream) -> Box<Failure> {
         };
     }
     let failure = Failure::new(format!("there is no Secret in {file}{}", other_kinds(stream)));
-    if stream.objects().all(|object| object.is_sealed()) {
+    if stream.objects().all(|object| is_sealed(&object)) {
         return failure.help("it is sealed already; to change a value: bulla set FILE KEY");
     }
     failure.help("only a v1 Secret is ever sealed")
 }
 
 /// Refuses to replace a file whose SealedSecrets have items that the new ones lack.
-fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
+fn refuse_loss(original: &Original, sealed: &[Made]) -> Result<()> {
     let file = shown(&original.path);
     let help = |failure: Box<Failure>| {
         failure.help(format!("keep them: bulla seal … --merge-into {file}")).help("drop them on purpose: --replace")
@@ -413,7 +441,7 @@ fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
     if original.bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(());
     }
-    let old = parse(&file, &original.bytes).and_then(|stream| all_sealed(&file, &stream)).map_err(|_| {
+    let old = parse(&file, &original.bytes).and_then(|stream| all_either(&file, &stream)).map_err(|_| {
         Failure::new(format!("{file} is there and can't be read as a manifest; it is not overwritten"))
             .help("overwrite it on purpose: --replace")
     })?;
@@ -421,21 +449,11 @@ fn refuse_loss(original: &Original, sealed: &[SealedSecret]) -> Result<()> {
         return Err(Failure::new(format!("{file} is there and holds no SealedSecret; it is not overwritten"))
             .help("overwrite it on purpose: --replace"));
     }
-    let mut lost = Vec::new();
-    for one in &old {
-        let same = sealed.iter().find(|new| {
-            new.metadata.name == one.object.metadata.name && new.metadata.namespace == one.object.metadata.namespace
-        });
+    let lost: Vec<String> = old
+        .iter()
         // All of it, when there is no successor.
-        let nothing = SealedSecret::default();
-        let gone = bulla::seal::lost(&one.object, same.unwrap_or(&nothing));
-        if !gone.items.is_empty() {
-            lost.push(format!("{}: {}", one.called(), gone.items.join(", ")));
-        }
-        for (name, fingerprint) in &gone.recipients {
-            lost.push(format!("{}: recipient {}", one.called(), failure::named(name, &fingerprint.to_string())));
-        }
-    }
+        .flat_map(|one| one.made().lost(sealed.iter().find(|new| new.called() == one.called())))
+        .collect();
     if lost.is_empty() {
         return Ok(());
     }
@@ -642,7 +660,7 @@ fn try_in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> R
     if !parse(&file, &original.bytes)?.objects().any(|object| object.is_secret()) {
         return Ok(Outcome::Nothing);
     }
-    let choice = chooser.choose(Some(&found.path), &file, &format!("bulla seal --in-place {file}"))?;
+    let choice = chooser.choose_any(Some(&found.path), &file, &format!("bulla seal --in-place {file}"))?;
     let run = Run::new(args, &choice)?;
     let sealed = run.seal_text(&file, &original.bytes)?;
     if sealed.sealed.is_empty() {
@@ -650,10 +668,9 @@ fn try_in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> R
     }
     let secrets = sealed.sealed.len();
     let (others, dropped) = (sealed.others, sealed.dropped.clone());
-    let warnings = sealed.sealed.iter().flat_map(|(_, one)| near_limits(&place_of(one), one)).collect();
+    let warnings = sealed.sealed.iter().flat_map(|(_, one)| one.near_limits()).collect();
     let SealedText { mut stream, sealed, .. } = sealed;
-    let edits: Vec<_> =
-        sealed.into_iter().map(|(index, one)| (index, Edit::ReplaceObject(Tree::sealed(&one.into())))).collect();
+    let edits: Vec<_> = sealed.into_iter().map(|(index, one)| (index, Edit::ReplaceObject(one.tree()))).collect();
     let applied = stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
     original.replace(&stream.into_bytes())?;
     Ok(Outcome::Sealed {

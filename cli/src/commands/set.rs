@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bulla::manifest::emit::{Tree, json, yaml};
+use bulla::manifest::emit::{json, yaml};
 use bulla::manifest::{Edit, Stream};
-use bulla::recipient::Targets;
 use bulla::scope::Scope;
 use bulla::secret::{PlainSecret, SecretValue};
 
 use super::{Done, file_and_keys, no_idle_cluster};
+use crate::bitnami::{self, Either, Made as SealedObject, the_either};
 use crate::cli::{Generate, SetArgs};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Destination, Original};
 use crate::generate::{self, Made, Public};
-use crate::model::{Sealed, called, parse, the_sealed};
-use crate::output::plain::{count, near_limits};
-use crate::recipients::{Choice, Chooser};
+use crate::model::{called, parse};
+use crate::output::plain::count;
+use crate::recipients::{Chooser, Chosen, Key};
 use crate::{input, output};
 
 pub fn run(args: &SetArgs) -> Result<Done> {
@@ -25,14 +25,14 @@ pub fn run(args: &SetArgs) -> Result<Done> {
     let file = shown(&path);
     let source = source(args, &path, &keys)?;
     let command = format!("bulla set {file} {}", keys.join(" "));
-    let choose = || Chooser::new(&args.recipients, &args.cluster).choose(Some(&path), &file, &command);
+    let choose = || Chooser::new(&args.recipients, &args.cluster).choose_any(Some(&path), &file, &command);
     let destination = files::destination(&path)?;
     let mut choice = None;
     let mut target = match &destination {
         Destination::There(original) => {
             let stream = parse(&file, &original.bytes)?;
-            let sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
-            Target::There(original, stream, Box::new(sealed))
+            let sealed = the_either(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
+            Target::There(original, stream, sealed)
         }
         Destination::New => {
             let mut secret = new_secret(args, &path)?;
@@ -46,23 +46,18 @@ pub fn run(args: &SetArgs) -> Result<Done> {
         Destination::Special => return Err(Failure::new(format!("{file} is no regular file"))),
     };
     let choice = choice.map_or_else(choose, Ok)?;
-    let targets = &choice.targets;
     let asked = choice.scope(args.scope.map(Scope::from))?;
     // Nobody is asked for a value that could not be set.
     match &target {
         Target::There(_, stream, sealed) => {
-            choice.in_namespace(&sealed.called(), sealed.object.metadata.namespace.as_deref())?;
-            let mut trial = sealed.object.clone();
+            choice.in_namespace(&sealed.called(), sealed.namespace())?;
             let nothing = SecretValue::default();
             let values: Vec<_> = keys.iter().map(|key| (key.as_str(), &nothing)).collect();
-            bulla::seal::set_all(&mut trial, &values, targets, asked).map_err(|error| {
-                let in_file = sealed.in_file(&file, stream).by_rule(choice.by_rule);
-                in_file.set(&sealed.called(), targets, &error)
-            })?;
+            put(&file, stream, sealed, &values, &choice, asked)?;
         }
         Target::New(secret) => {
             choice.in_namespace("the Secret", secret.namespace.as_deref())?;
-            bulla::seal::seal(secret, asked.unwrap_or_default(), targets).map_err(|error| new_error(secret, &error))?;
+            seal_new(secret, asked.unwrap_or_default(), &choice)?;
         }
     }
     let (values, public) = match (&source, args.make.generate) {
@@ -77,8 +72,8 @@ pub fn run(args: &SetArgs) -> Result<Done> {
         _ => (source.read(args, &path, &keys)?, None),
     };
     let done = match target {
-        Target::New(secret) => create(asked.unwrap_or_default(), &path, &file, secret, values, targets),
-        Target::There(original, stream, sealed) => change(&file, original, stream, *sealed, values, &choice, asked),
+        Target::New(secret) => create(asked.unwrap_or_default(), &path, &file, secret, values, &choice),
+        Target::There(original, stream, sealed) => change(&file, original, stream, &sealed, values, &choice, asked),
     }?;
     match public {
         Some(public) => show(args, &public).map(|()| done),
@@ -150,7 +145,7 @@ fn show(args: &SetArgs, public: &Public) -> Result<()> {
 
 enum Target<'a> {
     New(PlainSecret),
-    There(&'a Original, Stream, Box<Sealed>),
+    There(&'a Original, Stream, Either),
 }
 
 /// A value that was read, and whether a final line end was dropped.
@@ -291,28 +286,76 @@ fn new_error(secret: &PlainSecret, error: &bulla::seal::SealError) -> Box<Failur
     }
 }
 
+/// A new SealedSecret, in the format that the key decides.
+fn seal_new(secret: &PlainSecret, scope: Scope, choice: &Chosen) -> Result<SealedObject> {
+    match &choice.targets {
+        Key::Native(targets) => bulla::seal::seal(secret, scope, targets)
+            .map(|sealed| SealedObject::Native(Box::new(sealed)))
+            .map_err(|error| new_error(secret, &error)),
+        Key::Bitnami(rsa) => bulla::bitnami::seal_for_delivery(secret, scope, &rsa.certificate)
+            .map(|sealed| SealedObject::Bitnami(Box::new(sealed)))
+            .map_err(|error| match error {
+                bulla::bitnami::SetError::Place(error) => new_error(secret, &bulla::seal::SealError::Place(error)),
+                error => bitnami::seal(&format!("Secret \"{}\"", secret.name.as_deref().unwrap_or_default()), &error),
+            }),
+    }
+}
+
+/// Seals values into a SealedSecret that is there, in its own format: what is to be edited, and what it then is.
+pub fn put(
+    file: &str,
+    stream: &Stream,
+    sealed: &Either,
+    values: &[(&str, &SecretValue)],
+    choice: &Chosen,
+    asked: Option<Scope>,
+) -> Result<(Vec<(usize, Edit)>, SealedObject)> {
+    match sealed {
+        Either::Native(sealed) => {
+            let targets = choice.native(file)?;
+            let mut after = sealed.object.clone();
+            bulla::seal::set_all(&mut after, values, targets, asked).map_err(|error| {
+                sealed.in_file(file, stream).by_rule(choice.by_rule).set(&sealed.called(), targets, &error)
+            })?;
+            let items = values.iter().filter_map(|(key, _)| Some((key, after.spec.items.get(*key)?)));
+            let edits = items
+                .map(|(key, item)| (sealed.index, Edit::SetItem { key: (*key).to_owned(), item: item.clone() }))
+                .collect();
+            Ok((edits, SealedObject::Native(Box::new(after))))
+        }
+        Either::Bitnami(sealed) => {
+            let rsa = choice.bitnami(file)?;
+            let mut after = sealed.object.clone();
+            bulla::bitnami::set_all(&mut after, values, &rsa.certificate, asked)
+                .map_err(|error| sealed.set(file, stream, &error))?;
+            let edits = bulla::bitnami::edits(sealed.index, &sealed.object.spec, &after.spec);
+            Ok((edits, SealedObject::Bitnami(Box::new(after))))
+        }
+    }
+}
+
 fn create(
     scope: Scope,
     path: &Path,
     file: &str,
     mut secret: PlainSecret,
     values: BTreeMap<String, Value>,
-    targets: &Targets,
+    choice: &Chosen,
 ) -> Result<Done> {
     let items = values.len();
     let dropped: Vec<String> = values.iter().filter(|(_, value)| value.dropped).map(|(key, _)| key.clone()).collect();
     secret.data = values.into_iter().map(|(key, value)| (key, value.value)).collect();
-    let sealed = bulla::seal::seal(&secret, scope, targets).map_err(|error| new_error(&secret, &error))?;
+    let sealed = seal_new(&secret, scope, choice)?;
     let place = called(secret.namespace.as_deref(), secret.name.as_deref());
-    let warnings = near_limits(&place, &sealed);
-    let tree = [Tree::sealed(&sealed.into())];
+    let warnings = sealed.near_limits();
+    let tree = [sealed.tree()];
     let text = if path.extension().is_some_and(|e| e == "json") { json(&tree) } else { yaml(&tree) };
     files::create(path, text.as_bytes())?;
     let dropped = if dropped.is_empty() { String::new() } else { " (a trailing newline was dropped)".to_owned() };
     output::say(&format!(
         "created {file}: SealedSecret {place}, {}{dropped}, for {}",
         count(items, "item"),
-        targets.names()
+        choice.targets.names()
     ));
     warnings.iter().for_each(|warning| output::warn(warning));
     Ok(Done::Well)
@@ -322,22 +365,16 @@ fn change(
     file: &str,
     original: &Original,
     mut stream: Stream,
-    mut sealed: Sealed,
+    sealed: &Either,
     values: BTreeMap<String, Value>,
-    choice: &Choice,
+    choice: &Chosen,
     asked: Option<Scope>,
 ) -> Result<Done> {
-    let targets = &choice.targets;
     let place = sealed.called();
-    let mut edits = Vec::new();
     let mut told = Vec::new();
     let all: Vec<_> = values.iter().map(|(key, Value { value, .. })| (key.as_str(), value)).collect();
-    bulla::seal::set_all(&mut sealed.object, &all, targets, asked)
-        .map_err(|error| sealed.in_file(file, &stream).by_rule(choice.by_rule).set(&place, targets, &error))?;
+    let (edits, after) = put(file, &stream, sealed, &all, choice, asked)?;
     for (key, Value { value, dropped }) in &values {
-        if let Some(item) = sealed.object.spec.items.get(key) {
-            edits.push((sealed.index, Edit::SetItem { key: key.clone(), item: item.clone() }));
-        }
         let dropped = if *dropped { "; a trailing newline was dropped" } else { "" };
         told.push(format!("{key} ({}{dropped})", count(value.len(), "byte")));
     }
@@ -350,7 +387,7 @@ fn change(
         },
         several => format!("{} in {place}", several.join(", ")),
     };
-    output::say(&format!("set {told}, for {}", targets.names()));
-    near_limits(&place, &sealed.object).iter().for_each(|warning| output::warn(warning));
+    output::say(&format!("set {told}, for {}", choice.targets.names()));
+    after.near_limits().iter().for_each(|warning| output::warn(warning));
     Ok(Done::Well)
 }

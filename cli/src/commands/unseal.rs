@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
+use bulla::manifest::Stream;
 use bulla::manifest::emit::{secrets_json, secrets_yaml};
-use bulla::manifest::{Object, Stream};
 use bulla::metadata::is_delivery;
 use bulla::secret::PlainSecret;
 
 use super::Done;
+use crate::bitnami::{Either, all_either, is_sealed, the_either};
 use crate::cli::{Format, UnsealArgs};
 use crate::failure::{self, Failure, Result, shown};
-use crate::model::{Sealed, all_sealed, other_kinds, parse, the_sealed};
+use crate::model::{other_kinds, parse};
 use crate::recipients::Held;
 use crate::{files, identities, output};
 
@@ -47,7 +48,7 @@ pub fn run(args: &UnsealArgs) -> Result<Done> {
         }
         _ => output::data(&written)?,
     }
-    let others = stream.objects().filter(|object| !object.is_sealed()).count();
+    let others = stream.objects().filter(|object| !is_sealed(object)).count();
     if others > 0 {
         output::note(&format!("left out {}", output::plain::count(others, "other object")));
     }
@@ -58,7 +59,7 @@ pub fn run(args: &UnsealArgs) -> Result<Done> {
 fn one_secret(path: &Path, held: &Held) -> Result<(Stream, Vec<PlainSecret>)> {
     let file = shown(path);
     let stream = parse(&file, &files::read(path)?)?;
-    let sealed = the_sealed(&file, &stream, None, None)?;
+    let sealed = the_either(&file, &stream, None, None)?;
     let secret = open(&file, &stream, &sealed, held)?;
     Ok((stream, vec![secret]))
 }
@@ -74,9 +75,9 @@ pub fn secrets(
     let bytes = files::read(path)?;
     let stream = parse(&file, &bytes)?;
     let sealed = if name.is_some() || namespace.is_some() {
-        vec![the_sealed(&file, &stream, namespace, name)?]
+        vec![the_either(&file, &stream, namespace, name)?]
     } else {
-        all_sealed(&file, &stream)?
+        all_either(&file, &stream)?
     };
     if sealed.is_empty() {
         return Err(no_sealed(&file, &stream));
@@ -97,23 +98,39 @@ pub fn secrets(
 
 /// An error for a file with nothing sealed in it.
 pub fn no_sealed(file: &str, stream: &Stream) -> Box<Failure> {
-    let failure = Failure::new(format!("there is no SealedSecret in {file}{}", other_kinds(stream)));
-    let bitnami = |object: Object<'_>| object.api_version().is_some_and(|version| version.starts_with("bitnami.com/"));
-    if stream.objects().any(bitnami) {
-        return failure.help("Bitnami's format is not read by this version");
-    }
-    failure
+    Failure::new(format!("there is no SealedSecret in {file}{}", other_kinds(stream)))
 }
 
 /// Opens one, with the labels and annotations that delivery tools need, which sealing left on the SealedSecret.
-fn open(file: &str, stream: &Stream, sealed: &Sealed, held: &Held) -> Result<PlainSecret> {
-    let mut secret = bulla::open::open(&sealed.object, &held.all())
-        .map_err(|error| sealed.in_file(file, stream).open(&sealed.called(), &held.files, &error))?;
-    let own = &sealed.view.manifest;
-    for (from, to) in [(&own.labels, &mut secret.labels), (&own.annotations, &mut secret.annotations)] {
-        for (key, value) in from.iter().filter(|(key, _)| is_delivery(key)) {
+fn open(file: &str, stream: &Stream, sealed: &Either, held: &Held) -> Result<PlainSecret> {
+    let (mut secret, metadata) = match sealed {
+        Either::Native(sealed) => {
+            let in_file = sealed.in_file(file, stream);
+            if held.identities.is_empty() && !held.keys.is_empty() {
+                return Err(other_format(file, &sealed.called(), "native", "-i IDENTITY, which bulla keygen makes"));
+            }
+            let secret = bulla::open::open(&sealed.object, &held.all())
+                .map_err(|error| in_file.open(&sealed.called(), &held.files, &error))?;
+            (secret, &sealed.object.metadata)
+        }
+        Either::Bitnami(sealed) => {
+            if held.keys.is_empty() {
+                let help = "-i KEY: the controller's private key, as PEM, as its Secret, or as a List of them";
+                return Err(other_format(file, &sealed.called(), "Bitnami's", help));
+            }
+            let opened = bulla::bitnami::open_rendered(&sealed.object, &held.all_keys(), None)
+                .map_err(|error| sealed.open(file, stream, &held.files, &error))?;
+            (opened.secret, &sealed.object.metadata)
+        }
+    };
+    for (from, to) in [(&metadata.labels, &mut secret.labels), (&metadata.annotations, &mut secret.annotations)] {
+        for (key, value) in from.iter().flatten().filter(|(key, _)| is_delivery(key)) {
             to.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
     Ok(secret)
+}
+
+fn other_format(file: &str, place: &str, format: &str, help: &str) -> Box<Failure> {
+    Failure::new(format!("{place} is of {format} format, and none of the identities given is")).in_file(file).help(help)
 }

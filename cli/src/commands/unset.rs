@@ -1,13 +1,13 @@
 //! `bulla unset`
 
 use bulla::manifest::Edit;
-use bulla::seal::unset;
 
 use super::{Done, file_and_keys};
+use crate::bitnami::{Either, the_either};
 use crate::cli::UnsetArgs;
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::Original;
-use crate::model::{parse, the_sealed};
+use crate::model::parse;
 use crate::output;
 
 pub fn run(args: &UnsetArgs) -> Result<Done> {
@@ -15,23 +15,28 @@ pub fn run(args: &UnsetArgs) -> Result<Done> {
     let file = shown(&path);
     let original = Original::read(&path)?;
     let mut stream = parse(&file, &original.bytes)?;
-    let mut sealed = the_sealed(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
-    let there: Vec<String> = sealed.object.spec.items.keys().cloned().collect();
+    let sealed = the_either(&file, &stream, args.namespace.as_deref(), args.name.as_deref())?;
+    let (index, place) = (sealed.index(), sealed.called());
+    let mut there: Vec<String> = match sealed {
+        Either::Native(sealed) => sealed.object.spec.items.into_keys().collect(),
+        Either::Bitnami(sealed) => sealed.object.spec.encrypted_data.into_keys().collect(),
+    };
     let mut edits = Vec::new();
     for key in &keys {
-        if !unset(&mut sealed.object, key) {
+        let Some(at) = there.iter().position(|there| there == key) else {
             let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
             return Err(Failure::missing(format!("there is no item {key} in {file}, but {there}")));
-        }
-        edits.push((sealed.index, Edit::RemoveItem { key: key.clone() }));
+        };
+        there.remove(at);
+        edits.push((index, Edit::RemoveItem { key: key.clone() }));
     }
     stream.apply(&edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
     original.replace(&stream.into_bytes())?;
     output::say(&format!(
         "took {} out of {} in {file}; {} left",
         keys.join(", "),
-        sealed.called(),
-        output::plain::count(sealed.object.spec.items.len(), "item")
+        place,
+        output::plain::count(there.len(), "item")
     ));
     output::note("what was committed stays in Git's history: if the value still counts, change it where it counts");
     Ok(Done::Well)

@@ -35,11 +35,16 @@ pub fn coloured(text: &str) -> Result<()> {
 }
 
 /// Prints one JSON document; `value` is an object and gets the schemaVersion.
-pub fn document(mut value: serde_json::Value) -> Result<()> {
+pub fn document(value: serde_json::Value) -> Result<()> {
+    data(json_text(value).as_bytes())
+}
+
+/// A JSON document as it is printed and written.
+pub fn json_text(mut value: serde_json::Value) -> String {
     if let Some(object) = value.as_object_mut() {
         object.insert("schemaVersion".into(), json!(SCHEMA_VERSION));
     }
-    data(format!("{value:#}\n").as_bytes())
+    format!("{value:#}\n")
 }
 
 /// Says something on standard error. Where it can't be said, it isn't.

@@ -39,21 +39,21 @@ pub fn count(number: usize, one: &str) -> String {
     format!("{text} {one}{}", if number == 1 { "" } else { "s" })
 }
 
+/// What a writer says of an object of so many bytes, as the cluster counts them.
+pub fn near_apply_limit(place: &str, size: usize) -> Option<String> {
+    let kib = size / 1024;
+    if size >= FAIL_CLIENT_SIDE_APPLY {
+        Some(format!("{place} has {kib} KiB: a client-side kubectl apply will fail; kubectl apply --server-side works"))
+    } else if size >= WARN_CLIENT_SIDE_APPLY {
+        Some(format!("{place} has {kib} KiB: a client-side kubectl apply may fail; kubectl apply --server-side works"))
+    } else {
+        None
+    }
+}
+
 /// What a writer says of an object that is near its limits.
 pub fn near_limits(place: &str, sealed: &SealedSecret) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let size = object_size(sealed);
-    if size >= FAIL_CLIENT_SIDE_APPLY {
-        warnings.push(format!(
-            "{place} has {} KiB: a client-side kubectl apply will fail; kubectl apply --server-side works",
-            size / 1024
-        ));
-    } else if size >= WARN_CLIENT_SIDE_APPLY {
-        warnings.push(format!(
-            "{place} has {} KiB: a client-side kubectl apply may fail; kubectl apply --server-side works",
-            size / 1024
-        ));
-    }
+    let mut warnings: Vec<String> = near_apply_limit(place, object_size(sealed)).into_iter().collect();
     let items = &sealed.spec.items;
     // Sealed texts tell lengths to the padding, which is 3 % here.
     let values: usize = items

@@ -24,6 +24,7 @@ pub use pin::parse as parse_pin;
 pub use read::read;
 
 use crate::failure::{Failure, Result};
+use crate::rsa::{self, Rsa};
 
 /// Something and where it stands in the policy's text.
 #[derive(Clone, Debug)]
@@ -153,11 +154,51 @@ impl Policy {
         Ok(Pin { name: recipient.name.value.clone(), listed })
     }
 
-    /// All of them. One key under two names is an error.
+    /// The certificate that a recipient's file is, for Bitnami's format.
+    pub fn certificate(&self, recipient: &Pinned) -> Result<Option<Rsa>> {
+        let (file, bytes) = pin::read(self, recipient)?;
+        if !rsa::is_certificate(&bytes) {
+            return Ok(None);
+        }
+        rsa::read(&file, &bytes, recipient.name.value.clone()).map(Some)
+    }
+
+    /// The certificate that files under a rule are sealed for, where it names one. It stands alone: Bitnami's format has one
+    /// recipient, and so none of those of everything either.
+    pub fn certificate_of(&self, rule: &Rule) -> Result<Option<Rsa>> {
+        for name in &rule.recipients {
+            let Some(recipient) = self.recipient(&name.value) else { continue };
+            if let Some(rsa) = self.certificate(recipient)? {
+                if rule.recipients.len() > 1 {
+                    return Err(self
+                        .fail(name.span, format!("{} is a certificate, and the rule names others too", name.value))
+                        .help("Bitnami's format has one recipient: give it a rule of its own"));
+                }
+                return Ok(Some(rsa));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether any recipient is a certificate.
+    pub fn has_certificate(&self) -> Result<bool> {
+        for recipient in &self.recipients {
+            if self.certificate(recipient)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All of the native format. One key under two names is an error.
     pub fn pins(&self) -> Result<Vec<Pin>> {
         let mut pins: Vec<Pin> = Vec::new();
         for recipient in &self.recipients {
-            let pin = self.pin(recipient)?;
+            let (file, bytes) = pin::read(self, recipient)?;
+            if rsa::is_certificate(&bytes) {
+                continue;
+            }
+            let pin = Pin { name: recipient.name.value.clone(), listed: pin::parse(&file, &bytes)? };
             if let Some(other) = pins.iter().find(|other| other.listed.recipient == pin.listed.recipient) {
                 return Err(self.fail(
                     recipient.name.span,

@@ -217,9 +217,9 @@ impl<'a> Reader<'a> {
             }
             let fields = self.fields(&entry.value, "a recipient", &KNOWN)?;
             let file = self.path(self.required(&fields, "file")?, "file")?;
-            if !file.value.ends_with(".pub") {
+            if ![".pub", ".pem", ".crt"].iter().any(|end| file.value.ends_with(end)) {
                 return Err(self
-                    .fail(file.span, "a recipient's file is called *.pub")
+                    .fail(file.span, "a recipient's file is called *.pub, a certificate's *.pem or *.crt")
                     .help("an identity file is secret and never belongs in a repository; its .pub file does"));
             }
             if let Some(other) = recipients.iter().find(|other| other.file.value == file.value) {

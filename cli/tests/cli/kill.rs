@@ -127,3 +127,35 @@ fn a_killed_set_leaves_the_old_file_or_the_new_one() {
     no_plaintext(&sandbox, &["db.yaml", "value"]);
     assert!(interrupted >= 50, "only {interrupted} of 200 runs were killed");
 }
+
+#[test]
+fn a_killed_migrate_leaves_whole_files_and_goes_on_where_it_was() {
+    let sandbox = crate::bitnami::sandbox();
+    let old = sandbox.with_input(&["seal", "--cert", "large.pem"], DB).well().out;
+    let held = identities(&sandbox, "key.txt");
+    std::fs::create_dir(sandbox.path("tree")).expect("a folder");
+    let reset = || (0..FILES).for_each(|n| sandbox.write(&format!("tree/{n}.yaml"), &old));
+    let args = ["migrate", "tree", "--replace", "--prunes-last", "-i", "large.key", "-R", "key.txt.pub"];
+    reset();
+    let whole = duration(|| _ = sandbox.run(&args).well());
+    let expected = values(&sandbox.bytes("tree/0.yaml"), &held).expect("opens");
+    let (mut interrupted, mut mixed) = (0, 0);
+    for moment in moments(120) {
+        reset();
+        interrupted += usize::from(killed(&sandbox, &args, None, whole.mul_f64(moment)));
+        let done = |count: usize| {
+            let bytes = sandbox.bytes(&format!("tree/{count}.yaml"));
+            assert!(bytes == old || values(&bytes, &held).as_ref() == Some(&expected), "neither old nor new");
+            bytes != old
+        };
+        let finished = (0..FILES).filter(|n| done(*n)).count();
+        mixed += usize::from(finished > 0 && finished < FILES);
+        if finished > 0 && finished < FILES && mixed % 8 == 1 {
+            sandbox.run(&args).well();
+            assert!((0..FILES).all(done));
+        }
+    }
+    no_plaintext(&sandbox, &[]);
+    assert!(interrupted >= 30, "only {interrupted} of 120 runs were killed");
+    assert!(mixed >= 1, "no run was killed between two files");
+}

@@ -1,6 +1,7 @@
 //! The program as a user runs it: a process in a folder of its own, with a scrubbed environment.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bitnami;
 mod check;
 mod cluster;
 mod corpus;
@@ -17,6 +18,7 @@ mod keygen;
 mod kill;
 mod kubeseal;
 mod merge;
+mod migrate;
 mod policy;
 mod program;
 mod relocate;

@@ -168,7 +168,7 @@ fn errors_have_their_place() {
         ("{file: /etc/a.pub}", "error: file is not relative\n"),
         ("{file: a/../b.pub}", "error: file leaves the repository\n"),
         ("{file: 'C:/a.pub'}", "error: file is not relative\n"),
-        ("{file: .bulla/prod.txt}", "error: a recipient's file is called *.pub\n"),
+        ("{file: .bulla/prod.txt}", "error: a recipient's file is called *.pub, a certificate's *.pem or *.crt\n"),
         ("{file: [a.pub]}", "error: file is a sequence, where text belongs\n"),
         ("{file: .bulla/prod.pub, always: 'true'}", "error: always is true or false\n"),
         ("{file: .bulla/prod.pub, always: yes}", "error: always is true or false\n"),
