@@ -9,6 +9,7 @@ mod cluster {
     mod http;
     mod keys;
     mod kubeseal;
+    mod migrate;
     mod objects;
     mod ownership;
     mod program;

@@ -87,6 +87,7 @@ pub fn routes(server: Arc<Server>) -> Router {
     let mut v1 = Router::new();
     if server.bitnami.is_some() {
         v1 = v1.route("/v1/cert.pem", get(bitnami::http::certificate)).route("/v1/rotate", post(rotate));
+        v1 = v1.route("/v1/migrate", post(bitnami::migrate::native));
     }
     let v1 = v1
         .route("/v1/verify", post(verify))
@@ -137,6 +138,7 @@ async fn bounded(State(server): State<Arc<Server>>, request: Request, next: Next
         "/v1/reseal" => "/v1/reseal",
         "/v1/cert.pem" => "/v1/cert.pem",
         "/v1/rotate" => "/v1/rotate",
+        "/v1/migrate" => "/v1/migrate",
         PROVE_PATH => PROVE_PATH,
         _ => "other",
     };
@@ -217,7 +219,11 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the keys or the caches are not in yet")
 }
 
-fn taken(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Box<Response>> {
+/// The body, where it could be read.
+///
+/// # Errors
+/// What is answered where it couldn't.
+pub fn taken(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Box<Response>> {
     body.map_err(|rejection| {
         Box::new(match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "at most 2 MiB"),

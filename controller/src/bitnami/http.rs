@@ -19,7 +19,7 @@ use super::metrics::{Answered, Asked};
 use crate::http::{Server, answer, compute, problem};
 
 /// RSA operations that one request may cost; more are told 413.
-const OPERATIONS: usize = 2000;
+pub const OPERATIONS: usize = 2000;
 
 /// A SealedSecret of this format, and all that was sent of it.
 pub type Sent = (BitnamiSealedSecret, Value);

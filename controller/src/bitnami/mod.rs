@@ -7,6 +7,7 @@ pub mod hints;
 pub mod http;
 pub mod keys;
 pub mod metrics;
+pub mod migrate;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
