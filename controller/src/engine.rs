@@ -39,7 +39,7 @@ const CONCURRENCY: usize = 16;
 /// Bytes of objects that wait for their turn.
 const BUFFER: usize = 8 << 20;
 /// A list is read on while fewer bytes wait.
-const ROOM: usize = 2 << 20;
+const ROOM: usize = 512 << 10;
 /// Longest pause of what may work by itself.
 const MOST: Duration = Duration::from_secs(600);
 /// What somebody must change is looked at again this often.
@@ -242,8 +242,8 @@ struct Inputs {
 
 impl Inputs {
     fn new() -> Self {
-        let (sealed_sender, sealed) = mpsc::channel(16);
-        let (theirs_sender, theirs) = mpsc::channel(16);
+        let (sealed_sender, sealed) = mpsc::channel(4);
+        let (theirs_sender, theirs) = mpsc::channel(4);
         let (secrets_sender, secrets) = mpsc::channel(256);
         let (namespaces_sender, namespaces) = mpsc::channel(256);
         let tasks = JoinSet::new();
@@ -573,6 +573,8 @@ impl Engine {
                 if self.entries.get(&key).is_some_and(|entry| !version.is_before(entry.version)) {
                     self.forget(&key);
                 }
+                // On start there was one for each Secret that is a SealedSecret's.
+                self.orphans.shrink_to_fit();
             }
         }
     }

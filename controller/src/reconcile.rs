@@ -344,7 +344,7 @@ impl<'a> Body<'a> {
             immutable: immutable.filter(|immutable| *immutable),
             data: plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect(),
         };
-        encode(&body, &plain.data)
+        encode(&body)
     }
 }
 
@@ -394,11 +394,22 @@ pub fn secret_body(sealed: &SealedSecret, plain: &PlainSecret, digest: &str, exi
     Body::bytes(metadata, plain, plain.immutable)
 }
 
-/// Into one buffer that never grows: growing would leave copies behind.
-pub fn encode(body: &impl Serialize, data: &BTreeMap<String, bulla::secret::SecretValue>) -> Vec<u8> {
-    let values: usize = data.iter().map(|(key, value)| key.len() + 8 + value.len().div_ceil(3) * 4).sum();
-    let mut bytes = Vec::with_capacity(values + 256 * 1024);
-    // Into memory, with text keys: it can't fail.
+/// Into one buffer of the right size: growing would leave copies behind, and more would be kept for each that is under way.
+pub fn encode(body: &impl Serialize) -> Vec<u8> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Into memory, with text keys: neither can fail.
+    let _ = serde_json::to_writer(&mut count, body);
+    let mut bytes = Vec::with_capacity(count.0);
     let _ = serde_json::to_writer(&mut bytes, body);
     bytes
 }
@@ -420,7 +431,7 @@ fn patch_body(plain: &PlainSecret, existing: &ObjectMeta) -> Vec<u8> {
         "resourceVersion": existing.resource_version,
         "annotations": { PATCHED_KEYS_ANNOTATION: keys },
     });
-    encode(&Patch { metadata, data }, &plain.data)
+    encode(&Patch { metadata, data })
 }
 
 /// What a failure to open says.

@@ -55,10 +55,11 @@ pub fn main() -> ExitCode {
     }
     no_core_dumps();
     no_huge_pages();
-    // Two threads wait for the network, as many as there are cores decrypt; each has an arena of memory of its own.
+    // Each thread has an arena of memory of its own, some MiB in a cold start. One waits for the network, which keeps it busy for
+    // a fraction of the time that the API server takes; as many as there are cores decrypt, and one more for what is asked over HTTP.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(cores() + 4)
+        .worker_threads(1)
+        .max_blocking_threads(cores() + 1)
         .enable_all()
         .build()
         .context("cannot start threads");

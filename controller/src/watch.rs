@@ -35,10 +35,11 @@ use crate::reconcile::SecretId;
 const FIRST_PAGE: usize = 25;
 /// Objects in a page at most.
 const MOST_IN_PAGE: usize = 500;
-/// Pages grow while they stay under so many bytes.
-const PAGE: usize = 2 << 20;
+/// Pages grow while they stay under so many bytes. A page is there three times for a moment, as it came, as text and as objects:
+/// this decides the peak of memory of a start.
+const PAGE: usize = 256 << 10;
 /// A page that turns out larger is asked for again, in smaller ones. Only a page of one object may be larger.
-const LARGEST_PAGE: usize = 8 << 20;
+const LARGEST_PAGE: usize = 2 << 20;
 /// A single object, as text, is never larger.
 const LARGEST_OBJECT: usize = 16 << 20;
 /// Metadata lists in one answer of at most so many bytes a page.

@@ -198,7 +198,7 @@ pub fn patch(sealed: &BitnamiSealedSecret, plain: &PlainSecret, existing: &Objec
         metadata["ownerReferences"] = serde_json::json!(owners(sealed, Some(existing)));
     }
     let data = plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect();
-    encode(&Patch { metadata, data }, &plain.data)
+    encode(&Patch { metadata, data })
 }
 
 #[cfg(test)]
