@@ -145,6 +145,8 @@ impl Failure {
                 let further = status.metadata.as_ref().and_then(|metadata| metadata.continue_.as_deref());
                 Self::Expired(further.filter(|token| !token.is_empty()).map(Into::into))
             }
+            // A version that is not there yet: etcd was restored from a backup.
+            (504, _) if causes.iter().any(|cause| cause.reason == "ResourceVersionTooLarge") => Self::Expired(None),
             (413, _) => Self::TooLarge,
             (500.., _) if says("request is too large") => Self::TooLarge,
             (0 | 408 | 500.., _) => Self::Unavailable,

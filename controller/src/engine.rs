@@ -199,6 +199,8 @@ pub struct Engine {
     needs_changed: bool,
     needs_told: Instant,
     publish_needs: watch::Sender<Option<Arc<Needs>>>,
+    /// How often versions began anew.
+    rewound: watch::Sender<u64>,
     /// Keys that were compromised when the ring was looked at last.
     compromised: BTreeSet<Fingerprint>,
     /// Set when the lists are in.
@@ -266,6 +268,7 @@ impl Engine {
     pub fn new(
         context: Arc<Context>,
         publish_needs: watch::Sender<Option<Arc<Needs>>>,
+        rewound: watch::Sender<u64>,
         synced: Arc<AtomicBool>,
     ) -> Self {
         let (served, namespaces) = match &context.settings.scope {
@@ -288,6 +291,7 @@ impl Engine {
             needs_changed: true,
             needs_told: Instant::now(),
             publish_needs,
+            rewound,
             compromised: BTreeSet::new(),
             synced,
             told_synced: false,
@@ -551,6 +555,16 @@ impl Engine {
 
     fn see_sealed(&mut self, kind: Kind, watch: usize, event: Event<Object>) {
         match event {
+            Event::Restored => self.retry_failed(|key| key.kind == kind),
+            Event::Rewound => {
+                let of_watch = |key: &ObjectKey| self.namespaces.get(watch).is_none_or(|name| *name == key.namespace);
+                for (_, entry) in self.entries.iter_mut().filter(|(key, _)| key.kind == kind && of_watch(key)) {
+                    // The same generation can be another content now.
+                    (entry.version, entry.generation) = (Version::FIRST, -1);
+                }
+                self.lists(kind).deleted.clear();
+                self.rewound.send_modify(|count| *count += 1);
+            }
             Event::Begin => self.lists(kind).begin(watch),
             Event::Listed(object) => self.apply(watch, object, Priority::Low),
             Event::Seen(object) => self.apply(watch, object, Priority::High),
@@ -565,6 +579,8 @@ impl Engine {
                 for key in gone {
                     self.forget(&key);
                 }
+                // On start there was one for each Secret that is a SealedSecret's.
+                self.orphans.shrink_to_fit();
             }
             Event::Gone(object) => {
                 let Some(key) = self.key_of(kind, object.metadata()) else { return };
@@ -573,8 +589,6 @@ impl Engine {
                 if self.entries.get(&key).is_some_and(|entry| !version.is_before(entry.version)) {
                     self.forget(&key);
                 }
-                // On start there was one for each Secret that is a SealedSecret's.
-                self.orphans.shrink_to_fit();
             }
         }
     }
@@ -714,6 +728,15 @@ impl Engine {
 
     fn see_secret(&mut self, watch: usize, event: Event<SecretSeen>) {
         match event {
+            Event::Restored => self.retry_failed(|_| true),
+            Event::Rewound => {
+                let of_watch = |key: &ObjectKey| self.namespaces.get(watch).is_none_or(|name| *name == key.namespace);
+                let entries = self.entries.iter_mut().filter(|(key, _)| of_watch(key));
+                let seen = entries.filter_map(|(_, entry)| entry.secret.as_mut());
+                let orphans = self.orphans.iter_mut().filter(|(key, _)| of_watch(key)).map(|(_, (id, _))| id);
+                seen.chain(orphans).for_each(|id| id.version = Version::FIRST);
+                self.secrets.deleted.clear();
+            }
             Event::Begin => self.secrets.begin(watch),
             Event::Listed(secret) | Event::Seen(secret) => {
                 if !self.serves(&secret.namespace) {
@@ -853,6 +876,7 @@ impl Engine {
     fn see_namespace(&mut self, event: Event<NamespaceSeen>, inputs: &mut Inputs) {
         let selected = matches!(self.context.settings.scope, Scope::Selected(_));
         match event {
+            Event::Restored | Event::Rewound => {}
             Event::Begin => self.selected.clear(),
             Event::Listed(NamespaceSeen(name)) if selected => {
                 self.selected.insert(name.as_str().into());
@@ -935,7 +959,7 @@ impl Engine {
         let now = Instant::now();
         for (key, entry) in &mut self.entries {
             let failed = entry.standing.is_some_and(|(s, _)| matches!(s, Standing::Reconciling | Standing::Stalled));
-            if (failed || (entry.standing.is_none() && entry.attempts > 0)) && which(key) {
+            if (failed || entry.attempts > 0) && which(key) {
                 entry.attempts = 0;
                 self.queue.add(key, Priority::Low, now);
             }

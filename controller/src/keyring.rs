@@ -762,6 +762,8 @@ pub struct Keyring {
     pub ring: watch::Sender<Arc<Ring>>,
     /// For whom objects are sealed.
     pub needs: watch::Receiver<Option<Arc<Needs>>>,
+    /// Changes when etcd was restored from a backup: a watch from a later version than there is would tell nothing.
+    pub rewound: watch::Receiver<u64>,
 }
 
 /// Watches keys and does what [`plan`] says, until it is dropped.
@@ -773,9 +775,12 @@ pub async fn run(mut keyring: Keyring) {
     let configs = kube::Api::<ConfigMap>::namespaced(client, &namespace);
     let of_type = Config::default().fields(&format!("type={SEALING_KEY_TYPE}"));
     let of_name = Config::default().fields(&format!("metadata.name={RECIPIENTS}"));
-    let mut keys = watcher(keys, Config::default()).default_backoff().boxed();
-    let mut secrets = watcher(secrets, of_type).default_backoff().boxed();
-    let mut configs = watcher(configs, of_name).default_backoff().boxed();
+    let open = || {
+        let keys = watcher(keys.clone(), Config::default()).default_backoff().boxed();
+        let secrets = watcher(secrets.clone(), of_type.clone()).default_backoff().boxed();
+        (keys, secrets, watcher(configs.clone(), of_name.clone()).default_backoff().boxed())
+    };
+    let (mut keys, mut secrets, mut configs) = open();
     let mut observed = Observed::default();
     // Which of the three watches have seen everything.
     let mut complete = [false; 3];
@@ -796,6 +801,7 @@ pub async fn run(mut keyring: Keyring) {
             event = keys.next() => complete[0] = see_keys(&mut observed, event, complete[0]),
             event = secrets.next() => complete[1] = see_secrets(&mut observed, event, complete[1]),
             event = configs.next() => complete[2] = see_config(&mut observed, event, complete[2]),
+            Ok(()) = keyring.rewound.changed() => (keys, secrets, configs) = open(),
             Ok(()) = keyring.needs.changed() => observed.needs = keyring.needs.borrow_and_update().clone(),
             () = tokio::time::sleep(pause) => {}
         }

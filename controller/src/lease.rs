@@ -292,6 +292,8 @@ pub async fn run(election: Election, mut release: watch::Receiver<bool>) {
                             elector.see(None, now);
                         }
                     }
+                    // Of an earlier version than is known here the next write tells: it is refused, and looks.
+                    Some((_, Event::Restored | Event::Rewound)) => {}
                     None => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }

@@ -73,6 +73,9 @@ pub struct Version(u64);
 const OPAQUE: u64 = 1 << 63;
 
 impl Version {
+    /// Before all others.
+    pub const FIRST: Self = Self(0);
+
     /// Of a text.
     pub fn new(text: &str) -> Self {
         match text.parse::<u64>() {

@@ -215,6 +215,7 @@ async fn run(args: &Args) -> Result<()> {
     let unfenced = Api::new(client(args).await?).measured(metrics.clone());
     let (ring_sender, ring) = watch::channel(Arc::new(Ring::default()));
     let (needs_sender, needs) = watch::channel(None);
+    let (rewound_sender, rewound) = watch::channel(0);
     let (stop_sender, stop) = watch::channel(false);
     let (release_sender, release) = watch::channel(false);
     let (role_sender, mut role) = watch::channel(Role::Unknown);
@@ -278,6 +279,7 @@ async fn run(args: &Args) -> Result<()> {
                 metrics: metrics.clone(),
                 ring: ring_sender,
                 needs,
+                rewound: rewound.clone(),
             };
             let keys = tokio::spawn(keyring::run(keys));
             let rsa_keys = shared.as_ref().map(|shared| {
@@ -287,11 +289,12 @@ async fn run(args: &Args) -> Result<()> {
                     settings: settings.bitnami.clone(),
                     metrics: shared.metrics.clone(),
                     ring: rsa_sender,
+                    rewound,
                 }))
             });
             let opening = Semaphore::new(cores());
             let context = Arc::new(Context { api, events, settings, ring, metrics, opening, bitnami: shared });
-            Engine::new(context, needs_sender, synced).run(role, stop).await;
+            Engine::new(context, needs_sender, rewound_sender, synced).run(role, stop).await;
             keys.abort();
             if let Some(keys) = rsa_keys {
                 keys.abort();

@@ -9,8 +9,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, Request as HttpRequest, header};
@@ -48,6 +48,8 @@ const LIST_DEADLINE: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: u64 = 120;
 /// Longest pause between attempts.
 const MOST: Duration = Duration::from_secs(30);
+/// Metadata of the objects in a list.
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// How long an API server that can send a list as a stream may take until it begins.
 const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,11 @@ pub enum Event<T> {
     Seen(T),
     /// Deleted; as it was last.
     Gone(T),
+    /// The API server answers again, after it did not.
+    Restored,
+    /// The API server is at an earlier version than it was: etcd was restored from a backup. A list follows, and no version that
+    /// was seen before says anything of what is older.
+    Rewound,
 }
 
 impl<T> Event<T> {
@@ -75,6 +82,8 @@ impl<T> Event<T> {
             Self::End => Event::End,
             Self::Seen(object) => Event::Seen(change(object)),
             Self::Gone(object) => Event::Gone(change(object)),
+            Self::Restored => Event::Restored,
+            Self::Rewound => Event::Rewound,
         }
     }
 }
@@ -167,6 +176,23 @@ struct Watching<T> {
     room: watch::Receiver<bool>,
     /// What was logged last: a failure, if it goes on.
     told: Mutex<Option<Failure>>,
+    /// The latest version that was followed; 0 for none.
+    latest: AtomicU64,
+    /// Whether the last connection ended sooner than the API server ends one by itself.
+    ended_early: AtomicBool,
+}
+
+impl<T> Watching<T> {
+    fn new(
+        api: Api,
+        source: Source,
+        number: usize,
+        events: mpsc::Sender<(usize, Event<T>)>,
+        room: watch::Receiver<bool>,
+    ) -> Self {
+        let (told, latest, ended_early) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        Self { api, source, number, events, room, told, latest, ended_early }
+    }
 }
 
 /// Lists and watches until nobody listens, and tells it under a number. A page is fetched only while `room` is true.
@@ -178,14 +204,18 @@ pub async fn watch<T: Watched>(
     room: watch::Receiver<bool>,
 ) {
     let mut streaming = source.streaming;
-    let watching = Watching { api, source, number, events, room, told: Mutex::default() };
+    let watching = Watching::new(api, source, number, events, room);
     let (mut attempt, mut begun) = (0, Instant::now());
     loop {
         if begun.elapsed() > MOST * 4 {
             attempt = 0;
         }
         begun = Instant::now();
-        let stop = if streaming { watching.stream().await } else { watching.pages().await };
+        let stop = match watching.rewind().await {
+            Ok(()) if streaming => watching.stream().await,
+            Ok(()) => watching.pages().await,
+            Err(stop) => stop,
+        };
         match stop {
             Stop::Closed => return,
             Stop::NoStream => {
@@ -208,7 +238,7 @@ pub async fn list_once<T: Watched>(
     events: mpsc::Sender<(usize, Event<T>)>,
     room: watch::Receiver<bool>,
 ) -> bool {
-    let watching = Watching { api, source, number, events, room, told: Mutex::default() };
+    let watching = Watching::new(api, source, number, events, room);
     for attempt in 0.. {
         let listed = async {
             let first = watching.first_page().await?;
@@ -304,11 +334,46 @@ impl<T: Watched> Watching<T> {
         *told = Some(failure.clone());
     }
 
-    fn works(&self) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.take().is_some() {
+    async fn works(&self) -> Result<(), Stop> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if told.is_some() {
             tracing::info!(what = self.source.what, "the watch goes on");
+            self.tell(Event::Restored).await?;
         }
+        Ok(())
+    }
+
+    fn follows(&self, version: &str) {
+        self.latest.fetch_max(version.parse().unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Whether the API server is at an earlier version than was followed. A watch from a later version than there is would
+    /// wait, without an error, until there is one.
+    async fn is_rewound(&self) -> Result<bool, Stop> {
+        let latest = self.latest.load(Ordering::Relaxed);
+        if latest == 0 {
+            return Ok(false);
+        }
+        let request = self.request(self.source.url(&[("limit", "1")]), METADATA_LIST)?;
+        let body =
+            tokio::time::timeout(LIST_DEADLINE, async { read(self.api.ask(request).await?, LARGEST_PAGE).await });
+        let body = body.await.unwrap_or(Err(Failure::Unavailable)).map_err(Stop::Failed)?;
+        let listing = serde_json::from_slice::<Listing<'_>>(&body).map_err(|_| Stop::Failed(Failure::Unavailable))?;
+        let now: Option<u64> = listing.metadata.resource_version.and_then(|version| version.parse().ok());
+        Ok(now.is_some_and(|now| now < latest))
+    }
+
+    /// Before another list: tells when versions begin anew.
+    async fn rewind(&self) -> Result<(), Stop> {
+        if self.is_rewound().await? {
+            tracing::warn!(
+                what = self.source.what,
+                "the API server is at an earlier version than before: looking at everything"
+            );
+            self.latest.store(0, Ordering::Relaxed);
+            self.tell(Event::Rewound).await?;
+        }
+        Ok(())
     }
 
     fn request(&self, url: String, accept: &'static str) -> Result<HttpRequest<Vec<u8>>, Stop> {
@@ -323,13 +388,12 @@ impl<T: Watched> Watching<T> {
 
     /// One page; in smaller ones when it is too large.
     async fn page(&self, further: Option<&str>, mut limit: usize) -> Result<Page<T>, Stop> {
-        const LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         loop {
             let text = limit.to_string();
             let mut query = vec![("limit", text.as_str())];
             query.extend(further.map(|token| ("continue", token)));
-            let request =
-                self.request(self.source.url(&query), if T::METADATA_ONLY { LIST } else { "application/json" })?;
+            let request = self
+                .request(self.source.url(&query), if T::METADATA_ONLY { METADATA_LIST } else { "application/json" })?;
             let most = if limit == 1 { LARGEST_OBJECT } else { LARGEST_PAGE };
             let body = tokio::time::timeout(LIST_DEADLINE, async { read(self.api.ask(request).await?, most).await });
             let body = match body.await.unwrap_or(Err(Failure::Unavailable)) {
@@ -350,7 +414,8 @@ impl<T: Watched> Watching<T> {
             let objects = items.iter().filter_map(|item| self.decode(item)).collect();
             let further = listing.metadata.further.filter(|token| !token.is_empty());
             let version = listing.metadata.resource_version.unwrap_or_default();
-            self.works();
+            self.follows(&version);
+            self.works().await?;
             return Ok(Page { objects, version, further, limit });
         }
     }
@@ -438,7 +503,17 @@ impl<T: Watched> Watching<T> {
         let mut attempt = 0;
         loop {
             let begun = Instant::now();
-            match self.connection(&mut version, false).await {
+            let early = self.ended_early.swap(false, Ordering::Relaxed);
+            let checked = if early { self.is_rewound().await } else { Ok(false) };
+            let connection = match checked {
+                Ok(true) => return Stop::Expired,
+                Ok(false) => self.connection(&mut version, false).await,
+                Err(stop) => {
+                    self.ended_early.store(true, Ordering::Relaxed);
+                    Err(stop)
+                }
+            };
+            match connection {
                 Ok(()) if begun.elapsed() > Duration::from_secs(2) => attempt = 0,
                 Ok(()) => {
                     tokio::time::sleep(back_off(attempt, MOST)).await;
@@ -456,6 +531,13 @@ impl<T: Watched> Watching<T> {
 
     /// One connection; `Ok` when the API server closes it as it does after a time. With `list` what is there comes first.
     async fn connection(&self, version: &mut String, list: bool) -> Result<(), Stop> {
+        let begun = Instant::now();
+        let ended = self.connect(version, list).await;
+        self.ended_early.store(begun.elapsed() < Duration::from_secs(WATCH_SECONDS - 10), Ordering::Relaxed);
+        ended
+    }
+
+    async fn connect(&self, version: &mut String, list: bool) -> Result<(), Stop> {
         let seconds = WATCH_SECONDS.to_string();
         let mut query = vec![("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", &seconds)];
         if list {
@@ -467,6 +549,7 @@ impl<T: Watched> Watching<T> {
         let request = self.request(self.source.url(&query), accept)?;
         let asked = tokio::time::timeout(STREAM_PATIENCE, self.api.ask(request));
         let response = asked.await.unwrap_or(Err(Failure::Unavailable))?;
+        self.works().await?;
         let mut frames = frames(response);
         let mut listing = list;
         if list {
@@ -481,7 +564,7 @@ impl<T: Watched> Watching<T> {
                 Ok(None) if !listing => return Ok(()),
                 _ => return Err(Stop::Failed(Failure::Unavailable)),
             };
-            self.works();
+            self.works().await?;
             buffer.extend_from_slice(&frame);
             let mut start = 0;
             while let Some(end) = memchr(&buffer, searched.max(start)) {
@@ -514,6 +597,7 @@ impl<T: Watched> Watching<T> {
             "BOOKMARK" => {
                 if let Ok(bookmark) = serde_json::from_str::<Bookmark>(object.get()) {
                     *version = bookmark.metadata.resource_version;
+                    self.follows(version);
                     let ends = bookmark.metadata.annotations.get("k8s.io/initial-events-end");
                     if *listing && ends.is_some_and(|ends| ends == "true") {
                         *listing = false;
@@ -544,6 +628,7 @@ impl<T: Watched> Watching<T> {
         // Initial objects come in no order of their versions: where to go on is said at their end.
         if !*listing && let Ok(head) = serde_json::from_str::<Head<'_>>(object.get()) {
             *version = head.metadata.resource_version.into_owned();
+            self.follows(version);
         }
         Ok(())
     }

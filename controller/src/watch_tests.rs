@@ -88,6 +88,13 @@ fn said(code: u16, body: impl Into<String>) -> Response<Body> {
     Response::builder().status(code).body(Body::from(body.into().into_bytes())).unwrap()
 }
 
+/// What is asked after a connection that ended early: at which version the API server is.
+const WHERE: &str = "limit=1";
+
+fn at(version: u64) -> Response<Body> {
+    said(200, json!({"metadata": {"resourceVersion": version.to_string()}, "items": []}).to_string())
+}
+
 fn namespace(name: &str, version: u64) -> Value {
     json!({"metadata": {"name": name, "resourceVersion": version.to_string()}})
 }
@@ -111,6 +118,8 @@ async fn told(events: &mut mpsc::Receiver<(usize, Event<NamespaceSeen>)>) -> Str
         Event::End => "end".to_owned(),
         Event::Seen(NamespaceSeen(name)) => format!("seen {name}"),
         Event::Gone(NamespaceSeen(name)) => format!("gone {name}"),
+        Event::Restored => "restored".to_owned(),
+        Event::Rewound => "rewound".to_owned(),
     }
 }
 
@@ -122,6 +131,9 @@ async fn a_stream_is_a_list_and_goes_on_as_a_watch() {
             let lines = [line("ADDED", &namespace("a", 12)), line("ADDED", &namespace("b", 3)), line("BOOKMARK", &end)];
             return said(200, lines.concat() + &line("DELETED", &namespace("b", 10)));
         }
+        if query == WHERE {
+            return at(11);
+        }
         said(
             200,
             if query.ends_with("resourceVersion=10") { line("ADDED", &namespace("c", 11)) } else { String::new() },
@@ -132,7 +144,8 @@ async fn a_stream_is_a_list_and_goes_on_as_a_watch() {
         assert_eq!(told(&mut events).await, expected);
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let asked = asked.lock().unwrap().clone();
+    let mut asked = asked.lock().unwrap().clone();
+    asked.retain(|query| query != WHERE);
     assert!(asked[1].ends_with("resourceVersion=10"), "{asked:?}");
     assert!(asked[2..].iter().all(|query| query.ends_with("resourceVersion=11")), "{asked:?}");
     assert!(asked.len() < 12, "a watch that ends at once is not asked for all the time: {}", asked.len());
@@ -146,6 +159,9 @@ async fn pages_come_where_streams_do_not_and_wait_for_room() {
         }
         if query.contains("watch=true") {
             return said(200, line("MODIFIED", &namespace("b", 20)));
+        }
+        if query == WHERE {
+            return at(20);
         }
         let (items, further) = match query.split("continue=").nth(1) {
             None => (vec![namespace("a", 1)], "two"),
@@ -215,7 +231,7 @@ async fn pages_grow_with_small_objects_and_shrink_with_large_ones() {
         .lock()
         .unwrap()
         .iter()
-        .filter(|query| !query.contains("watch=true"))
+        .filter(|query| !query.contains("watch=true") && *query != WHERE)
         .map(|query| query.split("limit=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap())
         .collect();
     assert_eq!(limits[..5], [25, 50, 100, 200, 400]);
@@ -228,6 +244,9 @@ async fn what_is_too_old_is_listed_again_and_a_missing_right_is_not_asked_for_al
     let (api, asked, _task) = api(move |query| {
         if query.contains("watch=true") {
             return said(200, line("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired"})));
+        }
+        if query == WHERE {
+            return at(10);
         }
         lists += 1;
         if lists > 2 {
@@ -242,7 +261,7 @@ async fn what_is_too_old_is_listed_again_and_a_missing_right_is_not_asked_for_al
         }
     }
     tokio::time::sleep(Duration::from_secs(600)).await;
-    let asked = asked.lock().unwrap().len();
+    let asked = asked.lock().unwrap().iter().filter(|query| *query != WHERE).count();
     assert!((20..60).contains(&asked), "{asked} requests in ten minutes");
 }
 
@@ -262,7 +281,34 @@ async fn a_busy_api_server_is_left_alone_as_long_as_it_asks() {
         said(200, json!({"metadata": {"resourceVersion": "10", "continue": further}, "items": []}).to_string())
     });
     let (mut events, _room) = start(api, false);
-    assert_eq!(told(&mut events).await, "begin");
-    assert_eq!(told(&mut events).await, "end");
+    for expected in ["begin", "restored", "end"] {
+        assert_eq!(told(&mut events).await, expected);
+    }
     assert!(begun.elapsed() >= Duration::from_secs(40), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_that_begin_anew_are_noticed() {
+    let mut checks = 0;
+    let (api, asked, _task) = api(move |query| {
+        if query.contains("watch=true") {
+            return said(200, "");
+        }
+        if query == WHERE {
+            checks += 1;
+            // First it is away, then etcd is back, from a backup.
+            return if checks == 1 { said(503, "") } else { at(50) };
+        }
+        let version = if checks == 0 { "100" } else { "50" };
+        said(200, json!({"metadata": {"resourceVersion": version}, "items": [namespace("a", 7)]}).to_string())
+    });
+    let (mut events, _room) = start(api, false);
+    for expected in ["begin", "listed a", "end", "rewound", "restored", "begin", "listed a", "end"] {
+        assert_eq!(told(&mut events).await, expected);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = asked.lock().unwrap().clone();
+    let last = asked.iter().rfind(|query| query.contains("watch=true")).unwrap();
+    assert!(last.ends_with("resourceVersion=50"), "{asked:?}");
+    assert!(events.try_recv().is_err(), "nothing is told twice");
 }

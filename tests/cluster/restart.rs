@@ -226,3 +226,126 @@ async fn after_a_restore_a_move_an_upgrade_or_a_changed_setting_it_ends_right() 
     world.ready("labelled", "Refused").await?;
     world.finish().await
 }
+
+/// etcd comes back from a backup, while the controller runs: versions begin anew, and a watch from a later one than there is
+/// would wait without an error until there is one.
+#[tokio::test]
+async fn an_etcd_that_was_restored_from_a_backup_is_noticed() -> Result<()> {
+    use bulla_tests::Component::{ApiServer, ControllerManager, Etcd};
+    let mut world = World::alone("rewound").await?;
+    // A leader without etcd loses its Lease and ends; who follows, or is alone without a Lease, goes on.
+    world.args.push("--leader-elect=false".to_owned());
+    world.restart().await?;
+    world.make("kept", &[("a", "hunter2-rewound")]).await?;
+    world.make("changed", &[("a", "hunter2-rewound")]).await?;
+    let (plane, dir) = (world.cluster, world.cluster.dir().join("etcd"));
+    let backup = world.dir.path().join("backup");
+    plane.stop(Etcd)?;
+    ensure!(std::process::Command::new("cp").arg("-r").args([&dir, &backup]).status()?.success());
+    plane.restart(Etcd)?;
+    plane.wait_until_ready()?;
+
+    // What happens after the backup will not have happened.
+    let changed = world.seal("changed", &[("a", "hunter3-rewound")]).await?;
+    eventually("the API server to take it", SOON, async || world.update(&changed).await.map(drop)).await?;
+    world.holds("changed", &[("a", "hunter3-rewound")]).await?;
+    for number in 0..30 {
+        world.make(&format!("lost-{number}"), &[("a", "hunter2-rewound")]).await?;
+    }
+    let late = world.seal("late", &[("a", "hunter4-rewound")]).await?;
+    plane.kill(ApiServer)?;
+    plane.kill(Etcd)?;
+    std::fs::remove_dir_all(&dir)?;
+    std::fs::rename(&backup, &dir).or_else(|_| {
+        // Another file system.
+        std::process::Command::new("cp").arg("-r").args([&backup, &dir]).status().map(drop)
+    })?;
+    plane.restart(Etcd)?;
+    plane.restart(ApiServer)?;
+    plane.wait_until_ready()?;
+    plane.restart(ControllerManager)?;
+
+    // Of the second generation, as one was before that the controller has seen.
+    let again = world.seal("changed", &[("a", "hunter5-rewound")]).await?;
+    eventually("the API server to take it", SOON, async || world.update(&again).await.map(drop)).await?;
+    world.create(&late).await?;
+    world.holds("late", &[("a", "hunter4-rewound")]).await?;
+    world.holds("changed", &[("a", "hunter5-rewound")]).await?;
+    world.ready("changed", "Applied").await?;
+    world.holds("kept", &[("a", "hunter2-rewound")]).await?;
+    world.meddle("kept", json!({"data": {"a": "eA=="}})).await?;
+    world.holds("kept", &[("a", "hunter2-rewound")]).await?;
+    // The key ring watches too.
+    world.configs().delete("bulla-recipients", &Default::default()).await?;
+    eventually("the recipients to be published again", SOON, async || {
+        Ok(world.configs().get("bulla-recipients").await?)
+    })
+    .await?;
+    ensure!(world.sealed().get_opt("lost-3").await?.is_none());
+    world.finish().await
+}
+
+/// The API server drops what its definition does not know. Then a status says less than was written: that costs a look at each
+/// start, and nothing in between.
+#[tokio::test]
+async fn a_definition_older_than_the_controller_is_no_reason_to_write_for_ever() -> Result<()> {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::api::PostParams;
+    let mut world = World::alone("older").await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    let name = "sealedsecrets.bulla.dev";
+    let current = definitions.get(name).await?.spec;
+    let replace = async |change: &dyn Fn(&mut serde_json::Value)| -> Result<()> {
+        let mut spec = serde_json::to_value(&current)?;
+        change(&mut spec);
+        let mut definition = definitions.get(name).await?;
+        definition.spec = serde_json::from_value(spec)?;
+        definitions.replace(name, &PostParams::default(), &definition).await?;
+        Ok(())
+    };
+    replace(&|spec| {
+        let status = spec.pointer_mut("/versions/0/schema/openAPIV3Schema/properties/status/properties").unwrap();
+        for field in ["applied", "lastHandledReconcileAt"] {
+            status.as_object_mut().unwrap().remove(field);
+        }
+    })
+    .await?;
+    // The API server takes a moment to go by it.
+    let mut number = 0;
+    eventually("a status that is cut", SOON, async || {
+        number += 1;
+        let name = format!("try-{number}");
+        world.make(&name, &[("a", "hunter2-older")]).await?;
+        let status = world.sealed().get(&name).await?.status.unwrap_or_default();
+        ensure!(status.applied.is_none(), "it is not");
+        Ok(())
+    })
+    .await?;
+    let before = singly(&world).await?;
+    world.make("fence", &[("a", "hunter2-older")]).await?;
+    let written = async || {
+        let after = singly(&world).await?;
+        let key = ("PUT".to_owned(), "sealedsecrets.bulla.dev/status".to_owned());
+        anyhow::Ok(after.get(&key).copied().unwrap_or(0) - before.get(&key).copied().unwrap_or(0))
+    };
+    ensure!(written().await? == 1, "one status for one object: {}", written().await?);
+    // A Secret that is changed is put back all the same.
+    world.meddle("fence", json!({"data": {"a": "eA=="}})).await?;
+    world.holds("fence", &[("a", "hunter2-older")]).await?;
+
+    // With the definition and the controller of one version all is as it should be, and the next start does nothing.
+    replace(&|_| {}).await?;
+    eventually("the statuses to be whole", SOON, async || {
+        world.restart().await?;
+        for sealed in world.sealed().list(&ListParams::default()).await? {
+            ensure!(sealed.status.unwrap_or_default().applied.is_some(), "{:?}", sealed.metadata.name);
+        }
+        Ok(())
+    })
+    .await?;
+    let before = versions(&world).await?;
+    world.restart().await?;
+    until_applied(&world, number + 1).await?;
+    ensure!(versions(&world).await? == before, "something was written");
+    world.finish().await
+}

@@ -257,17 +257,22 @@ pub struct Keys {
     pub metrics: Arc<Metrics>,
     /// Where the ring goes.
     pub ring: watch::Sender<Arc<RsaRing>>,
+    /// Changes when etcd was restored from a backup: a watch from a later version than there is would tell nothing.
+    pub rewound: watch::Receiver<u64>,
 }
 
 type Seen = Option<Result<Event<DeserializeGuard<Secret>>, kube::runtime::watcher::Error>>;
 
 /// Keeps the ring for ever.
-pub async fn run(keys: Keys) {
+pub async fn run(mut keys: Keys) {
     let api = kube::Api::<DeserializeGuard<Secret>>::namespaced(keys.api.client(), &keys.settings.namespace);
     let by_label = Config::default().labels(BITNAMI_KEY_LABEL);
     let by_name = Config::default().fields(&format!("metadata.name={}", keys.settings.prefix));
-    let mut labelled = std::pin::pin!(watcher(api.clone(), by_label).default_backoff());
-    let mut legacy = std::pin::pin!(watcher(api, by_name).default_backoff());
+    let open = || {
+        let labelled = watcher(api.clone(), by_label.clone()).default_backoff().boxed();
+        (labelled, watcher(api.clone(), by_name.clone()).default_backoff().boxed())
+    };
+    let (mut labelled, mut legacy) = open();
     let mut observed = Observed::default();
     let mut complete = [false; 2];
     let mut told = BTreeMap::new();
@@ -280,6 +285,7 @@ pub async fn run(keys: Keys) {
         tokio::select! {
             event = labelled.next() => complete[0] = see(&mut observed.labelled, event, complete[0]),
             event = legacy.next() => complete[1] = see(&mut observed.legacy, event, complete[1]),
+            Ok(()) = keys.rewound.changed() => (labelled, legacy) = open(),
             () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
         }
         if complete != [true; 2] {
