@@ -578,8 +578,11 @@ pub struct InstallArgs {
     /// The controller's image
     #[arg(long, value_name = "REF")]
     pub image: Option<String>,
+    /// A further recipient of all that is sealed for the cluster, as a recovery key that is kept offline (may be repeated)
+    #[arg(long, value_name = "NAME=FILE")]
+    pub recovery: Vec<String>,
     /// Only the definitions of the custom resources
-    #[arg(long, conflicts_with = "image")]
+    #[arg(long, conflicts_with_all = ["image", "recovery"])]
     pub crds_only: bool,
     /// Serve the SealedSecrets of bitnami.com too: open and compare them, or make their Secrets (--bitnami alone). Everything
     /// is then installed in --bitnami-namespace

@@ -1,9 +1,13 @@
 //! `bulla install`
 
+use std::path::Path;
+
+use bulla::recipient::{Recipient, is_envelope_name};
+
 use super::Done;
 use crate::cli::{BitnamiMode, InstallArgs};
 use crate::failure::{Failure, Result};
-use crate::output;
+use crate::{files, output, recipients};
 
 /// All but the definitions of the custom resources.
 const MANIFESTS: &str = include_str!("../../../deploy/bulla.yaml");
@@ -30,6 +34,7 @@ pub fn run(args: &InstallArgs) -> Result<Done> {
             BitnamiMode::Off => MANIFESTS.to_owned(),
             mode => with_bitnami(mode, &args.bitnami_namespace)?,
         };
+        let manifests = with_recovery(&manifests, &recovery(&args.recovery)?)?;
         text.push_str(&with_image(&manifests, args.image.as_deref())?);
     }
     output::data(text.as_bytes())?;
@@ -75,4 +80,66 @@ fn with_image(manifests: &str, image: Option<&str>) -> Result<String> {
         }
     });
     Ok(lines.collect())
+}
+
+/// The recipients that `--recovery` names.
+fn recovery(given: &[String]) -> Result<Vec<(String, Recipient)>> {
+    let mut found: Vec<(String, Recipient)> = Vec::new();
+    for text in given {
+        let wrong = |why: &str| Failure::usage(format!("--recovery {text:?}: {why}"));
+        let (name, file) = text.split_once('=').ok_or_else(|| wrong("it wants NAME=FILE, as recovery=recovery.pub"))?;
+        if !is_envelope_name(name) {
+            return Err(wrong("a name is a lowercase letter, then letters, digits and dashes"));
+        }
+        let mut listed = recipients::listed(file, &files::read(Path::new(file))?)?;
+        let (Some(one), true) = (listed.pop(), listed.is_empty()) else {
+            return Err(wrong("the file has to hold one recipient"));
+        };
+        if found.iter().any(|(other, recipient)| other == name || *recipient == one.recipient) {
+            return Err(wrong("the name or the recipient was given before"));
+        }
+        found.push((name.to_owned(), one.recipient));
+    }
+    Ok(found)
+}
+
+/// Where the controller finds the recipients.
+const FOLDER: &str = "/etc/bulla/recovery";
+/// How the controller's arguments begin.
+const ARGUMENTS: &str = "          args: [--namespace=";
+
+/// The manifests with further recipients: a ConfigMap, mounted, and an argument for each.
+fn with_recovery(manifests: &str, recipients: &[(String, Recipient)]) -> Result<String> {
+    if recipients.is_empty() {
+        return Ok(manifests.to_owned());
+    }
+    let unfit = || Failure::new("--recovery does not fit the manifests of this build");
+    let line = manifests.lines().find(|line| line.starts_with(ARGUMENTS)).ok_or_else(unfit)?;
+    let namespace = line[ARGUMENTS.len()..].split([',', ']']).next().unwrap_or_default();
+    let data: String =
+        recipients.iter().map(|(name, recipient)| format!("  {name}: {}\n", recipient.as_str())).collect();
+    let arguments: String =
+        recipients.iter().map(|(name, _)| format!(", '--recipient={name}={FOLDER}/{name}'")).collect();
+    let map = format!(
+        "# Whoever holds the private keys of these can read all that is sealed for this cluster.\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: bulla-recovery\n  namespace: {namespace}\n  \
+         labels: {{app.kubernetes.io/name: bulla}}\ndata:\n{data}---\n"
+    );
+    let mount =
+        format!("          volumeMounts:\n            - {{name: recovery, mountPath: {FOLDER}, readOnly: true}}\n");
+    let volume = "      volumes:\n        - {name: recovery, configMap: {name: bulla-recovery}}\n";
+    let with_arguments = format!("{}{arguments}]\n{mount}", line.strip_suffix(']').ok_or_else(unfit)?);
+    let anchors = [
+        ("apiVersion: apps/v1\n".to_owned(), format!("{map}apiVersion: apps/v1\n")),
+        ("      containers:\n".to_owned(), format!("{volume}      containers:\n")),
+        (format!("{line}\n"), with_arguments),
+    ];
+    let mut text = manifests.to_owned();
+    for (anchor, with) in anchors {
+        if text.matches(&anchor).count() != 1 {
+            return Err(unfit());
+        }
+        text = text.replace(&anchor, &with);
+    }
+    Ok(text)
 }

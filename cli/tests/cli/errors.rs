@@ -368,6 +368,40 @@ fn install_prints_what_serving_bitnamis_objects_takes_and_no_more() {
 }
 
 #[test]
+fn install_mounts_recovery_recipients() {
+    let sandbox = Sandbox::empty();
+    sandbox.run(&["keygen", "-w", "recovery.txt"]).well();
+    let recipient = std::fs::read_to_string(sandbox.path("recovery.txt.pub")).unwrap();
+    let run = sandbox.run(&["install", "--image", "example.test/bulla:1", "--recovery", "dr=recovery.txt.pub"]).well();
+    let text = run.text();
+    let documents: Vec<serde_json::Value> = serde_yaml::Deserializer::from_str(&text)
+        .map(|document| serde::Deserialize::deserialize(document).unwrap())
+        .collect();
+    let of = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
+    let key = recipient.lines().find(|line| line.starts_with("age1")).unwrap();
+    assert_eq!(of("ConfigMap")["data"]["dr"], key);
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["args"][1], "--recipient=dr=/etc/bulla/recovery/dr");
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/etc/bulla/recovery");
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["name"], pod["volumes"][0]["name"]);
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], of("ConfigMap")["metadata"]["name"]);
+    assert_eq!(pod["containers"][0]["image"], "example.test/bulla:1");
+    for (given, why) in [
+        ("recovery.txt.pub", "it wants NAME=FILE, as recovery=recovery.pub"),
+        ("D R=recovery.txt.pub", "a name is a lowercase letter, then letters, digits and dashes"),
+    ] {
+        sandbox.run(&["install", "--recovery", given]).fails(2, &format!("error: --recovery {given:?}: {why}\n"));
+    }
+    let run = sandbox.run(&["install", "--bitnami", "--recovery", "dr=recovery.txt.pub"]).well();
+    assert!(run.text().contains("  name: bulla-recovery\n  namespace: kube-system\n"), "{}", run.text());
+    assert!(run.text().contains("--bitnami-namespace=kube-system, '--recipient=dr=/etc/bulla/recovery/dr']\n"));
+    let private = sandbox.run(&["install", "--recovery", "dr=recovery.txt"]);
+    assert!(private.code != 0 && private.err.contains("recovery.txt") && private.out.is_empty(), "{}", private.err);
+    let missing = sandbox.run(&["install", "--recovery", "dr=none.pub"]);
+    assert!(missing.code != 0 && missing.err.contains("none.pub") && missing.out.is_empty(), "{}", missing.err);
+}
+
+#[test]
 fn a_git_conflict_is_called_one() {
     let sandbox = Sandbox::new();
     sandbox.write("s.yaml", format!("{DB}<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"));
