@@ -44,6 +44,8 @@
 
 mod api;
 mod build;
+#[path = "../chaos/mod.rs"]
+pub mod chaos;
 pub mod netns;
 mod plane;
 mod program;

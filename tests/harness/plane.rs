@@ -48,6 +48,7 @@ struct Facts {
     started_ms: u64,
     logs: BTreeMap<String, PathBuf>,
     pids: BTreeMap<String, u32>,
+    args: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +139,13 @@ impl ControlPlane {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.facts.server
+    }
+
+    /// Where etcd serves its clients: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn etcd_url(&self) -> Option<&str> {
+        let args = self.facts.args.get(Component::Etcd.name())?;
+        args.iter().find_map(|arg| arg.strip_prefix("--listen-client-urls="))
     }
 
     /// The API server's version, as `v1.37.2`.
