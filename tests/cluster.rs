@@ -6,6 +6,8 @@ mod cluster {
     mod bitnami;
     mod bitnami_http;
     mod bitnami_objects;
+    mod costs;
+    mod fairness;
     mod http;
     mod keys;
     mod kubeseal;

@@ -259,3 +259,29 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     world.make("good", &[("a", "hunter2-good")]).await?;
     world.finish().await
 }
+
+/// `--renew-after` as a year would be: the next key is made, published, preferred, and what the one before sealed goes on opening.
+#[tokio::test]
+async fn an_old_key_is_renewed_by_itself() -> Result<()> {
+    let mut world = World::with("renewal", &["--renew-after=10s", "--prefer-after=1s"]).await?;
+    let first = world.recipients().await?.swap_remove(0);
+    world.make("before", &[("a", "hunter2-renewal")]).await?;
+    let status = state(&world, "hybrid-2", KeyState::Active).await?.status.unwrap_or_default();
+    ensure!(status.recipient.as_deref() != Some(first.as_str()));
+    ensure!(world.event(&world.system, "hybrid-2", "Renewed").await?.contains("reseal"));
+    eventually("the new key to be preferred", SOON, async || {
+        let listed = world.recipients().await?;
+        ensure!(listed[0] != first && listed.contains(&first), "{listed:?}");
+        Ok(())
+    })
+    .await?;
+    // It is due again, and the metrics say when.
+    let metrics = world.get("metrics", "/metrics").await?.1;
+    let due =
+        metrics.lines().find(|line| line.starts_with("bulla_key_renewal_due_timestamp_seconds")).context("no time")?;
+    ensure!(!due.ends_with(" 0"), "{due}");
+    world.meddle("before", json!({"data": {"a": "eA=="}})).await?;
+    world.holds("before", &[("a", "hunter2-renewal")]).await?;
+    world.make("after", &[("a", "hunter3-renewal")]).await?;
+    world.finish().await
+}

@@ -262,6 +262,52 @@ async fn a_leader_that_is_stopped_past_its_lease_writes_nothing_wrong() -> Resul
     world.finish().await
 }
 
+/// Who watches knows the keys as well as who leads, and writes nothing of them.
+#[tokio::test]
+async fn the_key_ring_writes_on_the_leader_alone() -> Result<()> {
+    use bulla::resource::{SealingKey, SealingKeySpec};
+    let world = World::bare("ringleader").await?;
+    let first = replica(&world, &LONG, None).await?;
+    ready(&first).await?;
+    first.wait_for_line("this replica leads", SOON).await?;
+    let second = replica(&world, &LONG, None).await?;
+    ready(&second).await?;
+    let old = world.recipients().await?.swap_remove(0);
+    let spec = SealingKeySpec { prefer_after: Some("0s".into()), ..SealingKeySpec::default() };
+    world.keys().create(&PostParams::default(), &SealingKey::new("next", spec)).await?;
+    eventually("the new key to be preferred", SOON, async || {
+        let listed = world.recipients().await?;
+        ensure!(listed.len() == 2 && listed[0] != old, "{listed:?}");
+        Ok(())
+    })
+    .await?;
+    let restored = async || {
+        world.configs().delete("bulla-recipients", &DeleteParams::default()).await?;
+        world.recipients().await
+    };
+    restored().await?;
+    for replica in [&first, &second] {
+        eventually("both to know the keys", SOON, async || {
+            ensure!(metric(replica, "bulla_sealing_keys").await? == "2");
+            Ok(())
+        })
+        .await?;
+    }
+    let (_, text) = ask(&second, "metrics", "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    let written: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("bulla_api_request_seconds_count") && !line.contains("verb=\"get\""))
+        .filter(|line| !line.contains("leases") && !line.contains("selfsubjectaccessreviews"))
+        .collect();
+    ensure!(written.is_empty(), "who does not lead has written: {written:#?}");
+    // When it leads, it does.
+    ends(&first).await?;
+    second.wait_for_line("this replica leads", SOON).await?;
+    restored().await?;
+    ends(&second).await?;
+    world.finish().await
+}
+
 #[tokio::test]
 async fn without_election_it_writes_at_once_and_needs_no_lease() -> Result<()> {
     let mut world = World::with("alone", &["--leader-elect=false"]).await?;

@@ -46,6 +46,8 @@ pub struct World {
     pub dir: tempfile::TempDir,
     pub controller: Option<Program>,
     pub args: Vec<String>,
+    /// Which namespaces the controller is told to serve.
+    served: Vec<String>,
     /// Where the controller serves HTTP.
     pub http_addr: String,
     /// Logs of controllers that have ended.
@@ -77,6 +79,7 @@ impl World {
     async fn on(cluster: &'static ControlPlane, prefix: &str) -> Result<Self> {
         let system = cluster.namespace(&format!("{prefix}-sys")).await?;
         let app = cluster.namespace(prefix).await?;
+        let served = vec![format!("--watch-namespace={app}")];
         let world = Self {
             cluster,
             client: cluster.client()?,
@@ -85,6 +88,7 @@ impl World {
             dir: tempfile::tempdir()?,
             controller: None,
             args: Vec::new(),
+            served,
             http_addr: "127.0.0.1:0".to_owned(),
             logs: Vec::new(),
             secrets: Vec::new(),
@@ -127,6 +131,39 @@ impl World {
         Ok(out.join("\n---\n"))
     }
 
+    /// Gives the controller its rights in one more namespace, and serves it from the next start on.
+    pub async fn serve_too(&mut self, namespace: &str) -> Result<()> {
+        let binding = serde_json::json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "bulla-served", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bulla"},
+            "subjects": [{"kind": "ServiceAccount", "name": "bulla", "namespace": self.system}],
+        });
+        self.cluster.apply(&binding.to_string()).await?;
+        self.served.push(format!("--watch-namespace={namespace}"));
+        Ok(())
+    }
+
+    /// Gives the controller the rights in the whole cluster that are shipped, and serves all of it from the next start on. For
+    /// worlds that have their control plane alone.
+    pub async fn cluster_wide(&mut self) -> Result<()> {
+        let mut out = Vec::new();
+        for document in serde_yaml::Deserializer::from_str(DEPLOY) {
+            let mut document: Value = serde::Deserialize::deserialize(document)?;
+            if document["kind"] != "ClusterRole" && document["kind"] != "ClusterRoleBinding" {
+                continue;
+            }
+            for subject in document.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+                subject["namespace"] = self.system.clone().into();
+            }
+            out.push(document.to_string());
+        }
+        self.cluster.apply(&out.join("\n---\n")).await?;
+        self.served.clear();
+        Ok(())
+    }
+
     /// With a controller that is ready.
     pub async fn new(prefix: &str) -> Result<Self> {
         Self::with(prefix, &[]).await
@@ -144,7 +181,8 @@ impl World {
     pub async fn start(&mut self) -> Result<()> {
         let kubeconfig = self.cluster.service_account_kubeconfig(&self.system, "bulla", self.dir.path()).await?;
         let controller = Program::launch(binary("bulla-controller")?)
-            .args(["--namespace", &self.system, "--watch-namespace", &self.app, "--log-level", "debug"])
+            .args(["--namespace", &self.system, "--log-level", "debug"])
+            .args(&self.served)
             .args(["--http-addr", &self.http_addr, "--metrics-addr", "127.0.0.1:0"])
             .args(&self.args)
             .env("KUBECONFIG", &kubeconfig)
