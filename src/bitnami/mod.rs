@@ -21,6 +21,8 @@ mod sealed;
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
+mod merge_tests;
+#[cfg(test)]
 mod migrate_tests;
 #[cfg(test)]
 mod tests;

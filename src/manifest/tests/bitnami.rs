@@ -1,5 +1,7 @@
 //! Edits of Bitnami's format.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const SEALED: &str = "\
@@ -143,4 +145,45 @@ fn json_of_a_tree_and_back() {
     let written = emit::yaml(&[Tree::of_json(&value)]);
     assert_eq!(stream(&written).documents()[0].root.to_json(), expected, "{}", *written);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&emit::json(&[Tree::of_json(&value)])).unwrap(), expected);
+}
+
+proptest! {
+    /// Whatever is set and taken out, the file says exactly that, and keeps the rest of its lines.
+    #[test]
+    fn any_edits_leave_what_they_mean(
+        json in any::<bool>(),
+        edits in prop::collection::vec(("[a-e]", prop::option::of("A[gQ][A-Za-z0-9+/]{1,20}")), 0..8),
+    ) {
+        let yaml = SEALED.replace("  template:", "  # below\n  template:");
+        let flow = "{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {\"name\": \"db\"},\n  \"spec\": {\"encryptedData\": {\n    \"a\": \"AgAA\",\n    \"c\": \"AgCC\"\n  }, \"template\": {\"type\": \"Opaque\"}}}\n";
+        let mut stream = stream(if json { flow } else { &yaml });
+        let items = |stream: &Stream| {
+            let spec = stream.objects().next().unwrap().node().get("spec").unwrap().to_json();
+            let mut data = spec["encryptedData"].as_object().unwrap().clone();
+            data.retain(|_, value| value.is_string());
+            data
+        };
+        let template = |stream: &Stream| stream.object(0).unwrap().node().get("spec").unwrap().get("template").unwrap().to_json();
+        let (mut model, before) = (items(&stream), template(&stream));
+        for (key, text) in edits {
+            let there = model.contains_key(&key);
+            match text {
+                Some(text) => {
+                    model.insert(key.clone(), text.clone().into());
+                    stream.apply(&[(0, encrypted(&key, &text))]).unwrap();
+                }
+                None => {
+                    let removed = stream.apply(&[(0, Edit::RemoveItem { key: key.clone() })]);
+                    prop_assert_eq!(removed.is_ok(), there);
+                    model.remove(&key);
+                }
+            }
+        }
+        prop_assert_eq!(items(&stream), model);
+        prop_assert_eq!(template(&stream), before);
+        prop_assert_eq!(serde_json::from_str::<serde_json::Value>(stream.text()).is_ok(), json);
+        for comment in ["# the database", "# as ever", "# below"].iter().filter(|_| !json) {
+            prop_assert!(stream.text().contains(comment), "{}", stream.text());
+        }
+    }
 }

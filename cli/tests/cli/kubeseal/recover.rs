@@ -148,3 +148,41 @@ fn several_open_at_once_and_a_new_file_is_for_its_owner_alone() {
     let mode = std::fs::metadata(sandbox.path("plain.yaml")).expect("is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// What Go's cryptography seals, of any length and in every scope, the command opens.
+#[test]
+fn random_values_of_go_are_opened() {
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
+    let Some(oracles) = std::env::var_os("BULLA_ORACLES") else {
+        assert!(std::env::var_os("CI").is_none(), "BULLA_ORACLES does not name the program of tests/oracles");
+        return;
+    };
+    let sandbox = folder();
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let values = prop::collection::vec(any::<u8>(), 0..300);
+    for (scope, label) in [("strict", "shop/db"), ("namespace-wide", "shop"), ("cluster-wide", "")] {
+        let expected: serde_json::Map<String, Value> = (0..40)
+            .map(|index| {
+                let value = values.new_tree(&mut runner).expect("a value").current();
+                (format!("k{index:02}"), STANDARD.encode(value).into())
+            })
+            .collect();
+        let line = |value: &Value| format!("{}\n", json!({"label": STANDARD.encode(label), "value": value}));
+        let mut command = sandbox.command(&oracles);
+        command.args(["bitnami", "seal", "cert.pem"]);
+        let lines: String = expected.values().map(line).collect();
+        let items = finish(command, lines.as_bytes()).well().text();
+        let items = items.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let items: serde_json::Map<String, Value> = expected.keys().cloned().zip(items).collect();
+        let annotations =
+            if scope == "strict" { json!({}) } else { json!({format!("sealedsecrets.bitnami.com/{scope}"): "true"}) };
+        let object = json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": "db", "namespace": "shop", "annotations": annotations}, "spec": {"encryptedData": items},
+        });
+        let run = recover(&sandbox, &["tls.key"], &object.to_string()).well();
+        let secret: Value = serde_json::from_str(&run.text()).expect("JSON");
+        assert_eq!(secret["data"], Value::Object(expected), "{scope}");
+    }
+}
