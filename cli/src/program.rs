@@ -76,9 +76,22 @@ fn as_kubeseal() -> ExitCode {
         Ok(typed) => crate::kubeseal::run(&typed.args),
         Err(error) => {
             _ = error.print();
+            if let Some(variable) = variable_behind(&error.to_string()) {
+                output::note(&format!("the value is that of the environment variable {variable}"));
+            }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
     }
+}
+
+/// The variable from which a flag has its value that an error complains of.
+fn variable_behind(error: &str) -> Option<String> {
+    let typed = |flag: &str| std::env::args_os().any(|word| word.to_string_lossy().starts_with(flag));
+    std::env::vars_os().filter_map(|(variable, _)| variable.into_string().ok()).find(|variable| {
+        let Some(name) = variable.strip_prefix("SEALED_SECRETS_") else { return false };
+        let flag = format!("--{}", name.to_ascii_lowercase().replace('_', "-"));
+        (error.contains(&format!("'{flag} ")) || error.contains(&format!("'{flag}["))) && !typed(&flag)
+    })
 }
 
 fn asked_to_complete() -> bool {

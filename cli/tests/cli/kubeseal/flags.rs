@@ -103,6 +103,10 @@ fn the_environment_stands_in_for_flags_and_flags_go_before_it() {
     // Nothing is guessed from a word that means nothing, and a token is shown to nobody.
     let run = with(&[("SEALED_SECRETS_SCOPE", "everywhere")], &["--cert", "cert.pem"]);
     assert!(run.code == 2 && run.text().is_empty(), "{}", run.err);
+    let note = "note: the value is that of the environment variable SEALED_SECRETS_SCOPE\n";
+    assert!(run.err.ends_with(note), "{}", run.err);
+    let run = with(&[("SEALED_SECRETS_RAW", "perhaps")], &["--cert", "cert.pem"]);
+    assert!(run.err.contains("SEALED_SECRETS_RAW"), "{}", run.err);
     let run =
         with(&[("SEALED_SECRETS_TOKEN", "t0ken-of-mine"), ("SEALED_SECRETS_PASSWORD", "passw0rd")], &["--help"]).well();
     assert!(!run.text().contains("t0ken-of-mine") && !run.text().contains("passw0rd"), "{}", run.text());
