@@ -1,15 +1,17 @@
-//! `kubeseal` against the controller, through the API server's service proxy, with the rights that an ordinary user of
-//! sealed-secrets has: every line of docs/kubeseal.md that a cluster has a part in. What needs none is in cli/tests.
+//! `kubeseal` against the controller, through the API server's service proxy, with the rights that are shipped for everybody: every line of docs/kubeseal.md that a cluster has a part in. What needs none is in cli/tests.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bulla::bitnami::{BitnamiSealedSecret, Certificate, open};
+use bulla::metadata::BITNAMI_KEY_LABEL;
 use bulla_tests::{binary, eventually, netns, skip};
+use kube::api::ListParams;
 use serde_json::Value;
 
 use super::bitnami::{PAIRS, Pair};
@@ -24,12 +26,11 @@ struct Kubeseal {
 }
 
 impl Kubeseal {
-    /// As a service account that has the rights of `system:authenticated` and those to the Service, and no others.
+    /// As a service account that has what is shipped for whoever may log in, and no other rights.
     async fn of(world: &World) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let program = dir.path().join("kubeseal");
         std::os::unix::fs::symlink(binary("bulla")?, &program)?;
-        world.cluster.apply_in(&world.system, RIGHTS).await?;
         let kubeconfig = world.cluster.service_account_kubeconfig(&world.app, "default", dir.path()).await?;
         Ok(Self { kubeconfig: kubeconfig.display().to_string(), program, dir, system: world.system.clone() })
     }
@@ -65,25 +66,6 @@ impl Kubeseal {
     }
 }
 
-/// What an installation of sealed-secrets gives to everybody who may log in.
-const RIGHTS: &str = r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: sealed-secrets-service-proxier}
-rules:
-- {apiGroups: [""], resources: [services], resourceNames: [sealed-secrets-controller], verbs: [get]}
-- apiGroups: [""]
-  resources: [services/proxy]
-  resourceNames: ["http:sealed-secrets-controller:", "http:sealed-secrets-controller:http", sealed-secrets-controller]
-  verbs: [create, get]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: sealed-secrets-service-proxier}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sealed-secrets-service-proxier}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:authenticated"}]
-"#;
-
 fn well(output: &Output) -> Result<String> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{}\n{out}\n{err}", output.status);
@@ -114,7 +96,7 @@ async fn published(prefix: &str) -> Result<Option<(World, Kubeseal)>> {
         );
         return Ok(None);
     };
-    let mut world = World::bitnami(prefix, &["--bitnami"]).await?;
+    let mut world = World::bitnami(prefix, &["--bitnami", "--key-order-priority", "SecretCreationTimestamp"]).await?;
     world.http_addr = format!("{address}:0");
     world.plant_key(&world.system, "sealed-secrets-keyaaaaa", Some("active"), &PAIRS[0]).await?;
     world.start().await?;
@@ -177,6 +159,15 @@ async fn sealing_checking_and_renewing_through_the_service_proxy() -> Result<()>
     ensure!(well(&kubeseal.ask(&["--validate", "-f", "db.yaml"], "")?)?.is_empty());
 
     // A new key: the certificate changes, old files open, and are renewed without losing anything.
+    // Times of creation are whole seconds.
+    let first =
+        world.key_secrets().get("sealed-secrets-keyaaaaa").await?.metadata.creation_timestamp.context("time")?;
+    eventually("the next second", SOON, async || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        ensure!(i64::try_from(now)? > first.0.as_second());
+        Ok(())
+    })
+    .await?;
     world.plant_key(&world.system, "sealed-secrets-keybbbbb", Some("active"), &PAIRS[1]).await?;
     eventually("the newer certificate", SOON, async || {
         let certificate = well(&kubeseal.ask(&["--fetch-cert"], "")?)?;
@@ -195,23 +186,27 @@ async fn sealing_checking_and_renewing_through_the_service_proxy() -> Result<()>
         restored = restored.replace(&text, &items(&before)?[&key]);
     }
     ensure!(restored == before, "more than the sealed texts changed:\n{before}\n{after}");
+    // The controller makes the Secret of what was sealed, merged and renewed.
+    world.cluster.apply(&after).await?;
+    let values =
+        [("a", "hunter2-kubeseal"), ("b", "HUNTER2-KUBESEAL"), ("c", "hunter3-kubeseal"), ("d", "hunter3-kubeseal")];
+    world.holds("db", &values).await?;
     let json = well(&kubeseal.ask(&["--rotate"], &sealed)?)?;
     ensure!(opens_with(&PAIRS[1], &json)? && json.starts_with("{\n  \"kind\""), "{json}");
 
     // And the key that a backup has opens it without any cluster.
-    let backup = serde_json::to_string(&world.key_secrets().list(&Default::default()).await?.items)?;
+    let keys = ListParams::default().labels(BITNAMI_KEY_LABEL);
+    let backup = serde_json::to_string(&world.key_secrets().list(&keys).await?.items)?;
     kubeseal.write("keys.json", &format!("{{\"apiVersion\":\"v1\",\"kind\":\"SecretList\",\"items\":{backup}}}"))?;
     let unseal =
         ["--recovery-unseal", "--recovery-private-key", "keys.json", "-f", "db.yaml", "--kubeconfig", "/?gone"];
     let secret: Value = serde_json::from_str(&well(&kubeseal.run(kubeseal.command(&unseal), "")?)?)?;
-    let value = |key: &str| {
+    let found = |key: &str| {
         let bytes = secret["data"][key].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
         String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default()
     };
-    for (key, expected) in
-        [("a", "hunter2-kubeseal"), ("b", "HUNTER2-KUBESEAL"), ("c", "hunter3-kubeseal"), ("d", "hunter3-kubeseal")]
-    {
-        ensure!(value(key) == expected, "{key}: {}", value(key));
+    for (key, expected) in values {
+        ensure!(found(key) == expected, "{key}: {}", found(key));
     }
     world.finish().await
 }
