@@ -9,6 +9,8 @@ RUN apk add --no-cache musl-dev gcc make
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked -p bulla-controller -p bulla-cli
+# Called as `controller` it takes the arguments of sealed-secrets' Deployment (docs/coming-from-sealed-secrets.md).
+RUN mkdir -p /links/usr/local/bin && ln -s /bulla-controller /links/usr/local/bin/controller
 
 FROM scratch AS cli
 COPY --from=build /src/target/release/bulla /bulla
@@ -18,5 +20,6 @@ ENTRYPOINT ["/bulla"]
 # Last, so that it is the default.
 FROM scratch AS controller
 COPY --from=build /src/target/release/bulla-controller /bulla-controller
+COPY --from=build /links/ /
 USER 65532:65532
 ENTRYPOINT ["/bulla-controller"]

@@ -57,6 +57,8 @@ const TOUCHES: usize = 12;
 const NUISANCE: Duration = Duration::from_secs(10);
 /// For whom objects are sealed is told to the key ring at most this often.
 const NEEDS: Duration = Duration::from_millis(200);
+/// For the first list of the other kind is waited so long before this replica says that it is ready.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The same kind of failure is logged at most this often.
 const LOGGED: Duration = Duration::from_secs(60);
 
@@ -206,6 +208,7 @@ pub struct Engine {
     /// Set when the lists are in.
     synced: Arc<AtomicBool>,
     told_synced: bool,
+    started: Instant,
     /// The kinds that are served.
     kinds: &'static [Kind],
     sealed: Lists,
@@ -278,10 +281,15 @@ impl Engine {
             Scope::Selected(_) => (Served::Some(HashSet::new()), Vec::new()),
         };
         let watches = namespaces.len().max(1);
-        let both = context.bitnami.is_some();
+        let kinds: &'static [Kind] = match (context.bitnami.is_some(), context.settings.bitnami.only) {
+            (true, false) => &[Kind::Native, Kind::Bitnami],
+            (true, true) => &[Kind::Bitnami],
+            (false, _) => &[Kind::Native],
+        };
+        let lists = |kind| Lists::new(if kinds.contains(&kind) { watches } else { 0 });
         Self {
-            kinds: if both { &[Kind::Native, Kind::Bitnami] } else { &[Kind::Native] },
-            theirs: Lists::new(if both { watches } else { 0 }),
+            kinds,
+            theirs: lists(Kind::Bitnami),
             context,
             entries: HashMap::new(),
             orphans: HashMap::new(),
@@ -295,7 +303,8 @@ impl Engine {
             compromised: BTreeSet::new(),
             synced,
             told_synced: false,
-            sealed: Lists::new(watches),
+            started: Instant::now(),
+            sealed: lists(Kind::Native),
             secrets: Lists::new(watches),
             served,
             namespaces,
@@ -344,6 +353,9 @@ impl Engine {
             // With nobody free to look, the end of a look wakes this.
             let due = if may_work && looks.len() < CONCURRENCY { self.queue.next_due() } else { self.hold_until };
             let mut pause = due.map_or(MOST, |at| at.saturating_duration_since(now));
+            if !self.told_synced && self.sealed.pending == 0 {
+                pause = pause.min(PATIENCE);
+            }
             if self.needs_changed && self.all_listed() {
                 let left = (self.needs_told + NEEDS).saturating_duration_since(now);
                 if left.is_zero() {
@@ -399,7 +411,7 @@ impl Engine {
     }
 
     fn all_listed(&self) -> bool {
-        self.sealed.pending == 0 && self.theirs.pending == 0 && self.secrets.pending == 0
+        self.sealed.pending == 0 && self.secrets.pending == 0
     }
 
     fn lists(&mut self, kind: Kind) -> &mut Lists {
@@ -423,7 +435,9 @@ impl Engine {
 
     /// It is ready to serve when it knows everything, or when only its own work holds it up.
     fn tell_synced(&mut self) {
-        let listed = (self.sealed.pending == 0 && self.theirs.pending == 0) || !*self.room.borrow();
+        // Where the other kind's definition is gone, or not there yet, its list never comes.
+        let theirs = self.theirs.pending == 0 || self.started.elapsed() > PATIENCE;
+        let listed = (self.sealed.pending == 0 && theirs) || !*self.room.borrow();
         if !self.told_synced && self.secrets.pending == 0 && listed {
             self.told_synced = true;
             self.synced.store(true, Ordering::Release);
@@ -472,13 +486,10 @@ impl Engine {
                 let (sender, room) = (inputs.theirs_sender.clone(), self.room.subscribe());
                 inputs.tasks.spawn(follow(api.clone(), theirs, number, sender, room));
             }
-            inputs.tasks.spawn(follow(
-                api.clone(),
-                sealed,
-                number,
-                inputs.sealed_sender.clone(),
-                self.room.subscribe(),
-            ));
+            if self.kinds.contains(&Kind::Native) {
+                let (sender, room) = (inputs.sealed_sender.clone(), self.room.subscribe());
+                inputs.tasks.spawn(follow(api.clone(), sealed, number, sender, room));
+            }
             let (sender, room) = (inputs.secrets_sender.clone(), always.subscribe());
             inputs.tasks.spawn(follow(api, secrets, number, sender, room));
         }
@@ -938,12 +949,14 @@ impl Engine {
         let (sealed, theirs, secrets) = self.sources(Some(&namespace));
         let (api, room) = (self.context.api.clone(), self.room.subscribe());
         let (to_sealed, to_secrets) = (inputs.sealed_sender.clone(), inputs.secrets_sender.clone());
-        let to_theirs = inputs.theirs_sender.clone();
+        let (to_theirs, native) = (inputs.theirs_sender.clone(), self.kinds.contains(&Kind::Native));
         inputs.tasks.spawn(async move {
             // Secrets first: a SealedSecret is looked at when it is seen.
             let always = watch::Sender::new(true);
             if list_once(api.clone(), secrets, 0, to_secrets, always.subscribe()).await {
-                list_once(api.clone(), sealed, 0, to_sealed, room.clone()).await;
+                if native {
+                    list_once(api.clone(), sealed, 0, to_sealed, room.clone()).await;
+                }
                 if let Some(theirs) = theirs {
                     list_once(api, theirs, 0, to_theirs, room).await;
                 }

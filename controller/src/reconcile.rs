@@ -339,20 +339,30 @@ pub struct Body<'a> {
 impl<'a> Body<'a> {
     /// The Secret with this metadata.
     pub fn bytes(metadata: ObjectMeta, plain: &'a PlainSecret, immutable: Option<bool>) -> Vec<u8> {
+        let data = plain.data.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+        Self::of(metadata, plain.type_.as_deref().unwrap_or("Opaque"), immutable, data)
+    }
+
+    /// The same, of values from wherever they are.
+    pub fn of(
+        metadata: ObjectMeta,
+        type_: &'a str,
+        immutable: Option<bool>,
+        data: BTreeMap<&'a str, &'a [u8]>,
+    ) -> Vec<u8> {
         let body = Self {
             api_version: "v1",
             kind: "Secret",
             metadata,
-            type_: plain.type_.as_deref().unwrap_or("Opaque"),
+            type_,
             immutable: immutable.filter(|immutable| *immutable),
-            data: plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect(),
+            data: data.into_iter().map(|(key, value)| (key, Encoded(value))).collect(),
         };
         encode(&body)
     }
 }
 
-/// Bytes that are written in base64.
-pub struct Encoded<'a>(pub &'a [u8]);
+struct Encoded<'a>(&'a [u8]);
 
 impl Serialize for Encoded<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -398,7 +408,7 @@ pub fn secret_body(sealed: &SealedSecret, plain: &PlainSecret, digest: &str, exi
 }
 
 /// Into one buffer of the right size: growing would leave copies behind, and more would be kept for each that is under way.
-pub fn encode(body: &impl Serialize) -> Vec<u8> {
+fn encode(body: &impl Serialize) -> Vec<u8> {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

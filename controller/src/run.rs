@@ -281,7 +281,13 @@ async fn run(args: &Args) -> Result<()> {
                 needs,
                 rewound: rewound.clone(),
             };
-            let keys = tokio::spawn(keyring::run(keys));
+            let keys = if settings.bitnami.only {
+                // Nothing opens with keys of ours, and nothing waits for them.
+                keys.ring.send_replace(Arc::new(Ring { complete: true, ..Ring::default() }));
+                tokio::spawn(async move { keys.ring.closed().await })
+            } else {
+                tokio::spawn(keyring::run(keys))
+            };
             let rsa_keys = shared.as_ref().map(|shared| {
                 tokio::spawn(bitnami::keys::run(Keys {
                     api: api.clone(),

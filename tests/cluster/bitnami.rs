@@ -73,6 +73,30 @@ impl World {
     }
 }
 
+/// The established controller's service account with the rights that its chart gives it, in both namespaces.
+pub fn established_account(world: &World) -> String {
+    let account = format!(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: sealed-secrets-controller, namespace: {}}}\n",
+        world.system
+    );
+    let role = |namespace: &str| {
+        format!(
+            "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: secrets-unsealer, namespace: {namespace}}}\n\
+             rules:\n\
+             - {{apiGroups: [bitnami.com], resources: [sealedsecrets], verbs: [get, list, watch]}}\n\
+             - {{apiGroups: [bitnami.com], resources: [sealedsecrets/status], verbs: [update]}}\n\
+             - {{apiGroups: [''], resources: [secrets], verbs: [get, list, create, update, delete, watch]}}\n\
+             - {{apiGroups: [''], resources: [events], verbs: [create, patch]}}\n\
+             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n\
+             metadata: {{name: sealed-secrets-controller, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: secrets-unsealer}}\n\
+             subjects: [{{kind: ServiceAccount, name: sealed-secrets-controller, namespace: {}}}]\n",
+            world.system
+        )
+    };
+    format!("{account}{}{}", role(&world.system), role(&world.app))
+}
+
 /// A SealedSecret as kubeseal writes it.
 pub fn sealed_theirs(
     pair: &Pair,

@@ -6,13 +6,13 @@ use bulla::bitnami::{
 };
 use bulla::metadata::BITNAMI_KEY_LABEL;
 use bulla::scope::Scope;
-use bulla_tests::eventually;
+use bulla_tests::{Program, binary, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::bitnami::{PAIRS, sealed_theirs};
+use super::bitnami::{PAIRS, established_account, sealed_theirs};
 use super::world::{SOON, World, values};
 
 async fn world(prefix: &str, args: &[&str]) -> Result<World> {
@@ -347,5 +347,49 @@ async fn a_restart_costs_nothing_and_observing_writes_nothing() -> Result<()> {
     ensure!(before == after, "observing wrote something");
     ensure!(values(&world.secrets().get("three").await?)["password"] == "x");
     ensure!(world.log().contains("three (bitnami.com)"), "{}", world.log());
+    // A key that comes is tried at once.
+    let system = world.system.clone();
+    world.plant_key(&system, "restored", Some("active"), &PAIRS[1]).await?;
+    eventually("the key to be tried", SOON, async || {
+        let (_, metrics) = world.get("metrics", "/metrics").await?;
+        ensure!(metrics.contains("bulla_bitnami_observed{result=\"Missing\"} 2"), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    world.finish().await
+}
+
+#[tokio::test]
+async fn called_controller_it_runs_with_the_arguments_and_rights_that_are_there() -> Result<()> {
+    let mut world = World::bare("asthere").await?;
+    let (system, app) = (world.system.clone(), world.app.clone());
+    world.cluster.apply(&established_account(&world)).await?;
+    world.plant_key(&system, "sealed-secrets-keyabcde", Some("active"), &PAIRS[0]).await?;
+    let link = world.dir.path().join("controller");
+    std::os::unix::fs::symlink(binary("bulla-controller")?, &link)?;
+    let version = std::process::Command::new(&link).arg("--version").output()?;
+    ensure!(version.stdout.starts_with(b"controller version: v"), "{version:?}");
+    let wrong = std::process::Command::new(&link).arg("--nonsense").output()?;
+    ensure!(!wrong.status.success() && wrong.stderr == b"error: unknown flag: --nonsense\n", "{wrong:?}");
+    let account = "sealed-secrets-controller";
+    let kubeconfig = world.cluster.service_account_kubeconfig(&system, account, world.dir.path()).await?;
+    let controller = Program::launch(&link)
+        .args(["--update-status", "--key-renew-period", "0", "--rate-limit=7", "--additional-namespaces", &app])
+        .args(["--listen-addr", "127.0.0.1:0", "--listen-metrics-addr=127.0.0.1:0"])
+        .env("KUBECONFIG", &kubeconfig)
+        .env("POD_NAMESPACE", &system)
+        .spawn()?;
+    world.controller = Some(controller);
+    let data = [("password", "hunter2-asthere")];
+    let sealed = world.seal_theirs(&PAIRS[0], "db", Scope::Strict, &data);
+    world.theirs().create(&PostParams::default(), &sealed).await?;
+    world.holds("db", &data).await?;
+    synced(&world, "db", "True").await?;
+    plant(&world, "patched", json!({"annotations": { PATCH: "true" }})).await?;
+    let sealed = world.seal_theirs(&PAIRS[0], "patched", Scope::Strict, &data);
+    world.theirs().create(&PostParams::default(), &sealed).await?;
+    world.holds("patched", &[("theirs", "x"), ("shared", "y"), data[0]]).await?;
+    ensure!(world.get("http", "/readyz").await?.0 == 200 && world.get("http", "/v1/cert.pem").await?.0 == 200);
+    ensure!(world.log().contains("--rate-limit"), "{}", world.log());
     world.finish().await
 }

@@ -18,7 +18,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::bitnami::PAIRS;
+use super::bitnami::{PAIRS, established_account};
 use super::world::{SOON, World, sealed_for};
 
 /// Who the established controller is in `managedFields`.
@@ -142,18 +142,7 @@ struct Rival {
 
 impl Rival {
     async fn new(world: &World) -> Result<Self> {
-        let account = format!(
-            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: sealed-secrets-controller, namespace: {0}}}\n---\n\
-             apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: secrets-unsealer, namespace: {1}}}\nrules:\n\
-             - {{apiGroups: [bitnami.com], resources: [sealedsecrets], verbs: [get, list, watch]}}\n\
-             - {{apiGroups: [bitnami.com], resources: [sealedsecrets/status], verbs: [update]}}\n\
-             - {{apiGroups: [''], resources: [secrets], verbs: [get, list, create, update, delete, watch]}}\n---\n\
-             apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: sealed-secrets-controller, namespace: {1}}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: secrets-unsealer}}\n\
-             subjects: [{{kind: ServiceAccount, name: sealed-secrets-controller, namespace: {0}}}]\n",
-            world.system, world.app
-        );
-        world.cluster.apply(&account).await?;
+        world.cluster.apply(&established_account(world)).await?;
         let client = world.cluster.client_as_service_account(&world.system, "sealed-secrets-controller").await?;
         Ok(Self { client, namespace: world.app.clone(), key: PAIRS[0].key() })
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of one machine, side by side in one run. Medians of several runs; never part of the tests.
 
+mod bitnami;
 mod cli;
 mod controller;
 
@@ -29,6 +30,9 @@ pub struct Args {
     /// Leave out the command line
     #[arg(long)]
     controller_only: bool,
+    /// Only what concerns SealedSecrets of bitnami.com
+    #[arg(long)]
+    bitnami_only: bool,
     /// Measure the programs in this folder instead of building them
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -99,14 +103,19 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut table = Table::default();
     println!("{:<58} {:>10} {:<6} note", "what", "median", "unit");
-    if !args.controller_only {
+    if !args.controller_only && !args.bitnami_only {
         cli::offline(args, &programs, &mut table)?;
     }
+    bitnami::openings(&mut table)?;
     let mut namespaces = args.namespaces;
     let mut growth = Vec::new();
     for count in args.objects.iter().copied().filter(|count| *count > 0) {
         println!("load of this machine, the bench itself included: {}", load());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(bitnami::cluster(count, &programs, &mut table))?;
+        if args.bitnami_only {
+            continue;
+        }
         growth.push(runtime.block_on(controller::cluster(
             count,
             namespaces,

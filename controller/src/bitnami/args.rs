@@ -72,6 +72,9 @@ pub struct BitnamiArgs {
     /// Serve only the SealedSecrets of bitnami.com with these labels: a label selector as kubectl takes it.
     #[arg(long, value_name = "SELECTOR")]
     pub label_selector: Option<String>,
+    /// Serve nothing but the SealedSecrets of bitnami.com: Bulla's own resources need not be defined.
+    #[arg(long)]
+    pub bitnami_only: bool,
     /// Name no SealedSecret in the metric sealed_secrets_controller_condition_info.
     #[arg(long)]
     pub metrics_omit_secret_labels: bool,
@@ -104,6 +107,8 @@ pub struct BitnamiSettings {
     pub label_selector: Option<String>,
     /// Whether metrics name objects.
     pub names_in_metrics: bool,
+    /// Whether no other kind is served.
+    pub only: bool,
 }
 
 impl BitnamiArgs {
@@ -119,6 +124,7 @@ impl BitnamiArgs {
         );
         // Five characters are put behind it, and it is the name of a Secret itself.
         let fits = self.key_prefix.len() <= 200 && self.key_prefix.split('.').all(is_dns_label);
+        ensure!(!self.bitnami_only || self.bitnami != Mode::Off, "--bitnami-only wants --bitnami");
         ensure!(fits, "--key-prefix: {:?} can't begin the name of a Secret", self.key_prefix);
         Ok(BitnamiSettings {
             mode: self.bitnami,
@@ -133,6 +139,7 @@ impl BitnamiArgs {
             labels: pairs(&self.privatekey_labels).context("--privatekey-labels")?,
             label_selector: self.label_selector.clone().filter(|selector| !selector.trim().is_empty()),
             names_in_metrics: !self.metrics_omit_secret_labels,
+            only: self.bitnami_only,
         })
     }
 }

@@ -131,6 +131,11 @@ pub fn translate(args: &[String], env: impl Fn(&str) -> Option<String>, namespac
     };
     let flag = |name: &str, value: &str| format!("--{name}={value}");
     let mut args = vec![flag("bitnami", "own"), flag("namespace", namespace), flag("bitnami-namespace", namespace)];
+    // As there: the one kind, and no Lease unless it is told to take one.
+    args.push("--bitnami-only".to_owned());
+    if last("leader-elect").is_none() {
+        args.push(flag("leader-elect", "false"));
+    }
     let mut ignored = Vec::new();
     if last("key-renew-period").or_else(|| last("rotate-period")).is_none() {
         args.push(flag("key-renew-period", "720h"));
@@ -219,7 +224,7 @@ mod tests {
         let made = settings(&translated);
         assert_eq!((made.namespace.as_str(), made.bitnami.namespace.as_str()), ("kube-system", "kube-system"));
         assert_eq!(made.bitnami.mode, crate::bitnami::args::Mode::Own);
-        assert!(made.bitnami.renew.is_zero());
+        assert!(made.bitnami.renew.is_zero() && made.bitnami.only && made.election.is_none());
         assert_eq!(made.scope, crate::args::Scope::All);
         assert_eq!(
             translated.ignored.iter().map(|(name, _)| *name).collect::<Vec<_>>(),

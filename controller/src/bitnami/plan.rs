@@ -9,11 +9,10 @@ use bulla::secret::PlainSecret;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
-use serde::Serialize;
 
 use super::status::{Applied, Whose};
 use crate::args::Settings;
-use crate::reconcile::{Body, Encoded, encode, is_sealed_secret, is_twin};
+use crate::reconcile::{Body, is_sealed_secret, is_twin};
 
 /// Goes into what is hashed as inputs.
 const RENDERER: &str = "bitnami/1";
@@ -181,24 +180,23 @@ pub fn body(sealed: &BitnamiSealedSecret, plain: &PlainSecret, existing: Option<
     Body::bytes(metadata, plain, plain.immutable.filter(|immutable| *immutable).or(was))
 }
 
-/// What is merged into a Secret that is annotated so: our keys, labels and annotations, and the owner when it is managed too.
-pub fn patch(sealed: &BitnamiSealedSecret, plain: &PlainSecret, existing: &ObjectMeta, whose: Whose) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Patch<'a> {
-        metadata: serde_json::Value,
-        data: BTreeMap<&'a str, Encoded<'a>>,
-    }
-    let mut metadata = serde_json::json!({ "uid": existing.uid, "resourceVersion": existing.resource_version });
-    for (field, map) in [("labels", output(&plain.labels)), ("annotations", output(&plain.annotations))] {
-        if !map.is_empty() {
-            metadata[field] = serde_json::json!(map);
+/// A Secret that is annotated so with our keys, labels and annotations among its own, and with its owner when it is managed too.
+pub fn merged(sealed: &BitnamiSealedSecret, plain: &PlainSecret, existing: &Secret, whose: Whose) -> Vec<u8> {
+    let mut metadata = existing.metadata.clone();
+    metadata.managed_fields = None;
+    for (all, more) in [(&mut metadata.labels, &plain.labels), (&mut metadata.annotations, &plain.annotations)] {
+        let more = output(more);
+        if !more.is_empty() {
+            all.get_or_insert_default().extend(more);
         }
     }
     if whose == Whose::PatchedAndManaged {
-        metadata["ownerReferences"] = serde_json::json!(owners(sealed, Some(existing)));
+        metadata.owner_references = owners(sealed, Some(&existing.metadata));
     }
-    let data = plain.data.iter().map(|(key, value)| (key.as_str(), Encoded(value.expose()))).collect();
-    encode(&Patch { metadata, data })
+    let theirs = existing.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+    let ours = plain.data.iter().map(|(key, value)| (key.as_str(), value.expose()));
+    let type_ = existing.type_.as_deref().unwrap_or("Opaque");
+    Body::of(metadata, type_, existing.immutable, theirs.chain(ours).collect())
 }
 
 #[cfg(test)]

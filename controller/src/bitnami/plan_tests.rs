@@ -174,16 +174,19 @@ fn labels_and_annotations_are_exactly_the_templates() {
 }
 
 #[test]
-fn a_patch_touches_what_the_template_names() {
+fn what_is_patched_keeps_what_others_have_in_it() {
     let existing = secret(json!({"annotations": {PATCH: "true"}, "labels": {"theirs": "x"}}));
-    let wanted = PlainSecret { labels: [("app".to_owned(), "db".to_owned())].into(), ..plain(&[("b", "2")]) };
-    let of = |whose| -> Value {
-        serde_json::from_slice(&patch(&sealed(json!({})), &wanted, &existing.metadata, whose)).unwrap()
-    };
-    let expected = json!({
-        "metadata": {"uid": "s", "resourceVersion": "9", "labels": {"app": "db"}}, "data": {"b": "Mg=="},
-    });
-    assert_eq!(of(Whose::Patched), expected);
+    let labels = [("app".to_owned(), "db".to_owned())].into();
+    let wanted = PlainSecret { labels, type_: Some("x/y".into()), ..plain(&[("b", "2")]) };
+    let of =
+        |whose| -> Value { serde_json::from_slice(&merged(&sealed(json!({})), &wanted, &existing, whose)).unwrap() };
+    let made = of(Whose::Patched);
+    let metadata = &made["metadata"];
+    assert_eq!(metadata["labels"], json!({"app": "db", "theirs": "x"}));
+    assert_eq!(metadata["annotations"], json!({PATCH: "true"}));
+    assert_eq!((&metadata["uid"], &metadata["resourceVersion"]), (&json!("s"), &json!("9")));
+    assert!(metadata.get("ownerReferences").is_none());
+    assert_eq!((&made["data"], &made["type"]), (&json!({"a": "MQ==", "b": "Mg=="}), &json!("Opaque")));
     let managed = of(Whose::PatchedAndManaged);
     assert_eq!(managed["metadata"]["ownerReferences"], json!([owner(API_VERSION, "db", "b", true)]));
 }

@@ -355,8 +355,8 @@ async fn look(
                     (made(), "update", context.api.replace(&secrets, &key.name, body).await)
                 }
                 Write::Patch => {
-                    let body = plan::patch(sealed, plain, metadata, whose);
-                    (whose, "patch", context.api.merge(&secrets, &key.name, body).await)
+                    let body = plan::merged(sealed, plain, &held.0, whose);
+                    (whose, "update", context.api.replace(&secrets, &key.name, body).await)
                 }
             }
         }
@@ -431,8 +431,13 @@ async fn observe(
         },
     };
     let seen = existing.as_ref().map(|held| SecretId::of(&held.0.metadata));
+    // What does not open is looked at again when there are other keys; what differs, when its Secret changes.
+    let mut standing = Standing::Ready;
     let (result, message) = match open_aside(context, shared, key, sealed).await {
-        Err(said) => (said.verdict.reason, said.verdict.message),
+        Err(said) => {
+            standing = Standing::Stalled;
+            (said.verdict.reason, said.verdict.message)
+        }
         Ok(opened) => match &existing {
             None => ("Missing", "there is no Secret of this name".to_owned()),
             Some(held) => match plan::stand(&held.0.metadata, uid, &key.name, None) {
@@ -455,7 +460,7 @@ async fn observe(
     } else {
         tracing::info!(object = %key, result, message, "observed");
     }
-    let verdict = Verdict { standing: Standing::Ready, reason: result, message };
+    let verdict = Verdict { standing, reason: result, message };
     Outcome { verdict: Some(verdict), secret: Some(seen), applied: seen, ..Outcome::nothing() }
 }
 

@@ -1,0 +1,220 @@
+//! SealedSecrets of bitnami.com: what opening costs, and a cold start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bulla::bitnami::{
+    BitnamiSealedSecret, Certificate, KEY_BITS, Operations, PrivateKey, generate, open, operations, seal, verify_within,
+};
+use bulla::metadata::BITNAMI_KEY_LABEL;
+use bulla::scope::Scope;
+use bulla::secret::{PlainSecret, SecretValue};
+use bulla_tests::{ControlPlane, Program, Signal, eventually};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+
+use super::{ITEMS, Table, median};
+use crate::run::{command, output, root};
+
+const SOON: Duration = Duration::from_secs(120);
+
+/// Old keys beside the one that opens.
+const OLD_KEYS: usize = 60;
+/// Items opened in one pass.
+const OPENED: usize = 1000;
+/// The established controller, v0.38, on two cores with its throttle off: objects, seconds, MiB.
+const REFERENCE: (usize, f64, f64) = (1000, 38.0, 62.0);
+
+/// A key as a key Secret holds it.
+struct Pair {
+    private_key: String,
+    certificate: Certificate,
+    key: PrivateKey,
+}
+
+impl Pair {
+    fn new() -> Result<Self> {
+        let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())?;
+        let made = generate(now, now + 3_600 * 24, "")?;
+        let certificate = Certificate::from_pem(made.certificate.as_bytes())?;
+        let key = PrivateKey::with_certificate(made.private_key.as_bytes(), &certificate)?;
+        Ok(Self { private_key: made.private_key.to_string(), certificate, key })
+    }
+}
+
+fn sealed(number: usize, namespace: &str, certificate: &Certificate) -> Result<BitnamiSealedSecret> {
+    let value = |item: usize| SecretValue::new(format!("value {number} {item} of some thirty bytes").into_bytes());
+    let plain = PlainSecret {
+        name: Some(format!("bench-{number}")),
+        namespace: Some(namespace.to_owned()),
+        data: (0..ITEMS).map(|item| (format!("item-{item}"), value(item))).collect(),
+        ..PlainSecret::default()
+    };
+    Ok(seal(&plain, Scope::Strict, certificate)?)
+}
+
+/// What opening costs, in this process and on one core.
+pub fn openings(table: &mut Table) -> Result<()> {
+    let (pair, old) = (Pair::new()?, Pair::new()?);
+    let objects =
+        (0..OPENED / ITEMS).map(|number| sealed(number, "bench", &pair.certificate)).collect::<Result<Vec<_>>>()?;
+    let items: usize = objects.iter().map(operations).sum();
+    let alone = vec![&pair.key];
+    // As many attempts as with so many keys: which they are makes no difference to what they cost.
+    let many: Vec<&PrivateKey> = std::iter::repeat_n(&old.key, OLD_KEYS).chain([&pair.key]).collect();
+    let known = Some(pair.key.fingerprint());
+    let pass = |keys: &[&PrivateKey]| -> Result<f64> {
+        let started = Instant::now();
+        for object in &objects {
+            ensure!(open(object, keys, known)?.key == known);
+        }
+        Ok(started.elapsed().as_secs_f64() * 1000.0)
+    };
+    let (mut one, mut sixty) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        one.push(pass(&alone)?);
+        sixty.push(pass(&many)?);
+    }
+    let (one, sixty) = (median(one), median(sixty));
+    let each = format!("RSA-{KEY_BITS}, the key known; limit 1.8");
+    table.row("bitnami.com: opening an item, one core", one / items as f64, "ms", &each);
+    let note = format!("{items} items after the first pass; limit 1.2");
+    table.row(&format!("bitnami.com: with {OLD_KEYS} old keys against one"), sixty / one, "times", &note);
+    let first = objects.first().context("an object")?;
+    let started = Instant::now();
+    verify_within(first, &many, None, &mut Operations::unlimited())?;
+    let note = format!("{ITEMS} items; once for each object");
+    table.row(
+        &format!("bitnami.com: the first pass over {OLD_KEYS} keys"),
+        started.elapsed().as_secs_f64() * 1000.0,
+        "ms",
+        &note,
+    );
+    Ok(())
+}
+
+/// A cold start of so many objects, and a restart.
+pub async fn cluster(count: usize, programs: &Path, table: &mut Table) -> Result<()> {
+    let plane = tokio::task::spawn_blocking(ControlPlane::start).await??;
+    let client = plane.client()?;
+    let definition = fs::read_to_string(root().join("tests/fixtures/bitnami-crd.yaml"))?;
+    let mut install = command(programs.join("bulla"));
+    let install = output(install.args(["install", "--bitnami", "--image", "bench"]))?;
+    plane.install_crds(&format!("{install}\n---\n{definition}")).await?;
+    plane.apply("{apiVersion: v1, kind: Namespace, metadata: {name: bench}}").await?;
+    let pair = Pair::new()?;
+    let key = json!({
+        "metadata": { "name": "sealed-secrets-keybench", "labels": { BITNAMI_KEY_LABEL: "active" } },
+        "type": "kubernetes.io/tls",
+        "stringData": { "tls.key": pair.private_key, "tls.crt": pair.certificate.pem() },
+    });
+    let keys: Api<Secret> = Api::namespaced(client.clone(), "kube-system");
+    keys.create(&PostParams::default(), &serde_json::from_value(key)?).await?;
+    let objects: Api<BitnamiSealedSecret> = Api::namespaced(client.clone(), "bench");
+    stream::iter(0..count)
+        .map(|number| {
+            let (objects, certificate) = (objects.clone(), &pair.certificate);
+            async move {
+                objects.create(&PostParams::default(), &sealed(number, "bench", certificate)?).await?;
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(16)
+        .try_collect::<Vec<()>>()
+        .await?;
+    let dir = tempfile::tempdir()?;
+    let kubeconfig = plane.service_account_kubeconfig("kube-system", "bulla", dir.path()).await?;
+    let start = || {
+        Program::launch(programs.join("bulla-controller"))
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["--namespace", "kube-system", "--bitnami", "--bitnami-namespace", "kube-system"])
+            .args(["--http-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"])
+            .spawn()
+    };
+    let begun = Instant::now();
+    let controller = start()?;
+    let done = format!("{count}");
+    wait_for(&controller, "bulla_status_writes_total", &done).await?;
+    let cold = begun.elapsed().as_secs_f64();
+    let peak = peak(controller.pid())?;
+    let (_, seconds, memory) = REFERENCE;
+    let name = |what: &str| format!("bitnami.com: {count} objects: {what}");
+    table.row(&name("cold start"), cold, "s", "SealedSecrets of 5 items, RSA-4096, until all are Synced");
+    table.row(&name("peak memory"), peak, "MiB", "VmHWM, program included");
+    if count == REFERENCE.0 {
+        let other = "the established controller, v0.38, for reference: not measured in this run";
+        table.row(&name("cold start there"), seconds, "s", other);
+        table.row(&name("peak memory there"), memory, "MiB", other);
+        table.row(&name("times faster than there"), seconds / cold, "times", "limit 4");
+        table.row(&name("memory against there"), peak / memory, "times", "limit 0.5");
+    }
+    end(controller).await?;
+    let before = plane.apiserver_requests().await?;
+    let begun = Instant::now();
+    let controller = start()?;
+    controller.wait_for_line("the caches are in", SOON).await?;
+    table.row(&name("restart with nothing to do, until ready"), begun.elapsed().as_secs_f64(), "s", "");
+    wait_for(&controller, "bulla_queue_length", "0").await?;
+    let after = plane.apiserver_requests().await?;
+    let of = |all: &BTreeMap<(String, String), u64>, verb: &str, resource: &str| {
+        all.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or(0)
+    };
+    let mut more = 0;
+    for (verb, resource) in [
+        ("POST", "secrets"),
+        ("PUT", "secrets"),
+        ("GET", "secrets"),
+        ("PUT", "sealedsecrets.bitnami.com/status"),
+        ("POST", "events.events.k8s.io"),
+    ] {
+        more += of(&after, verb, resource) - of(&before, verb, resource);
+    }
+    table.row(&name("restart: writes, GETs of Secrets"), more as f64, "", "as the API server counts; limit 0");
+    end(controller).await
+}
+
+/// Waits until a metric has this value.
+async fn wait_for(controller: &Program, metric: &str, value: &str) -> Result<()> {
+    let line = controller.wait_for_line("listening what=\"metrics\"", SOON).await?;
+    let address = line.split("address=").nth(1).context("no address")?.trim().to_owned();
+    let wanted = format!("{metric} {value}\n");
+    eventually(&wanted, SOON, async || {
+        let text = get(&address).await?;
+        ensure!(text.contains(&wanted));
+        Ok(())
+    })
+    .await
+}
+
+async fn get(address: &str) -> Result<String> {
+    use std::io::{Read as _, Write as _};
+    let address = address.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
+    .await?
+}
+
+/// Peak memory in MiB so far.
+fn peak(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
+    Ok(line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()? / 1024.0)
+}
+
+async fn end(controller: Program) -> Result<()> {
+    controller.signal(Signal::Term)?;
+    let status = controller.wait(SOON).await?;
+    ensure!(status.success(), "the controller ended with {status}: {}", controller.log());
+    Ok(())
+}
