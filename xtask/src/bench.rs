@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of one machine, side by side in one run. Medians of several runs; never part of the tests.
 
 mod bitnami;
+mod check;
 mod cli;
 mod controller;
 
@@ -30,6 +31,9 @@ pub struct Args {
     /// Leave out the command line
     #[arg(long)]
     controller_only: bool,
+    /// Measure `bulla check` alone
+    #[arg(long, conflicts_with = "controller_only")]
+    check_only: bool,
     /// Only what concerns SealedSecrets of bitnami.com
     #[arg(long)]
     bitnami_only: bool,
@@ -103,8 +107,13 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut table = Table::default();
     println!("{:<58} {:>10} {:<6} note", "what", "median", "unit");
+    if args.check_only {
+        check::check(args, &programs, &mut table)?;
+        return written(&table);
+    }
     if !args.controller_only && !args.bitnami_only {
         cli::offline(args, &programs, &mut table)?;
+        check::check(args, &programs, &mut table)?;
     }
     bitnami::openings(&mut table)?;
     let mut namespaces = args.namespaces;
@@ -126,6 +135,11 @@ pub fn run(args: &Args) -> Result<()> {
         namespaces = 0;
     }
     controller::growth(&growth, &mut table);
+    written(&table)
+}
+
+/// Writes the table for programs.
+fn written(table: &Table) -> Result<()> {
     let file = target().join("bench.json");
     let report = json!({"schemaVersion": 1, "load": load(), "rows": table.0});
     fs::write(&file, serde_json::to_string_pretty(&report)?)?;

@@ -6,8 +6,10 @@ use std::ops::Range;
 use bulla::manifest::{Node, Span};
 
 use super::finding::Finding;
-use super::lenient;
+use super::lines::Lines;
 use super::registry::Rule;
+use super::tree::Place;
+use super::{lenient, rules};
 use crate::failure;
 
 /// How places of a text within another map to places of the file.
@@ -51,7 +53,7 @@ pub struct Report {
     pub sealed: Vec<Seen>,
     /// What the policy is asked about.
     pub files_sealed: Vec<super::policy::SealedFile>,
-    /// Files that a secretGenerator reads, relative to the file.
+    /// Files that generators read, relative to the file.
     pub generated_from: Vec<GeneratorFile>,
     /// Ranges of the text that a finding covers already.
     pub covered: Vec<Range<usize>>,
@@ -61,24 +63,39 @@ pub struct Report {
     pub live: Vec<(String, Span, String, serde_json::Value)>,
 }
 
-/// A file that a secretGenerator reads.
+/// A file that a generator of Kustomize reads.
 #[derive(Clone, Debug)]
 pub struct GeneratorFile {
     pub path: String,
-    /// Lines KEY=VALUE; else the whole file is a value.
-    pub env: bool,
+    pub taken: Taken,
+}
+
+/// How a generator takes a file, the graver way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// Lines KEY=VALUE of a Secret.
+    SecretEnv,
+    /// One value of a Secret.
+    SecretFile,
+    /// Lines KEY=VALUE of a ConfigMap.
+    ConfigEnv,
+    /// One value of a ConfigMap.
+    ConfigFile,
 }
 
 /// A text and its report.
 pub struct Cx<'a> {
     pub file: &'a str,
-    /// The file's text as it was read.
+    /// The file's text as it was read, and its lines.
     pub outer: &'a str,
+    pub lines: &'a Lines<'a>,
     pub origin: Origin,
     pub templated: bool,
     /// Whether it is a manifest that stands as text within another object.
     pub within: Option<&'a str>,
     pub depth: usize,
+    /// What a document is that is no object, where the file's name doesn't say it.
+    pub place: Option<Place>,
     pub report: &'a RefCell<Report>,
 }
 
@@ -96,28 +113,6 @@ pub fn joined(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
     found
 }
 
-/// The byte at which a line (from 0) begins.
-fn line_start(text: &str, line: usize) -> usize {
-    if line == 0 {
-        return 0;
-    }
-    memchr(text.as_bytes(), line).map_or(text.len(), |at| at + 1)
-}
-
-/// The offset of the nth line end, from 1.
-fn memchr(bytes: &[u8], nth: usize) -> Option<usize> {
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(nth - 1).map(|(at, _)| at)
-}
-
-/// The place of a byte.
-pub fn span_of(text: &str, range: Range<usize>) -> Span {
-    let start = range.start.min(text.len());
-    let before = text.get(..start).unwrap_or_default();
-    let line = before.bytes().filter(|byte| *byte == b'\n').count();
-    let begin = before.rfind('\n').map_or(0, |at| at + 1);
-    Span { start, end: range.end.min(text.len()), line: line + 1, column: before[begin..].chars().count() + 1 }
-}
-
 impl<'a> Cx<'a> {
     /// A place of this text as a place of the file.
     pub fn place(&self, span: Span) -> Span {
@@ -127,7 +122,7 @@ impl<'a> Cx<'a> {
             }
             Origin::Block { line, indent } => {
                 let line = line + span.line - 1;
-                let start = line_start(self.outer, line - 1) + indent + span.column - 1;
+                let start = self.lines.start(line.saturating_sub(1)) + indent + span.column - 1;
                 let end = start + (span.end - span.start);
                 let fits = self.outer.is_char_boundary(start.min(self.outer.len()))
                     && self.outer.is_char_boundary(end.min(self.outer.len()));
@@ -157,6 +152,16 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The rule for whatever an annotation repeats of an object.
+    pub fn within_annotation(&self) -> Option<&'static Rule> {
+        self.within.filter(|within| within.starts_with("the annotation")).map(|_| &rules::bul002::RULE)
+    }
+
+    /// Whether this is a file that a ConfigMap holds.
+    pub fn in_config_map(&self) -> bool {
+        self.place == Some(Place::ConfigFile)
+    }
+
     pub fn add(&self, finding: Finding) {
         self.report.borrow_mut().findings.push(finding);
     }
@@ -174,7 +179,7 @@ impl<'a> Cx<'a> {
         let place = self.place(node.span);
         let origin = if literal && node.alias.is_none() && !matches!(self.origin, Origin::Fixed(_)) {
             // The scalar's lines are those of the file without their indentation.
-            let raw = self.outer.get(line_start(self.outer, place.line - 1)..).unwrap_or_default();
+            let raw = self.outer.get(self.lines.start(place.line.saturating_sub(1))..).unwrap_or_default();
             let mut skipped = 0;
             let first = text.lines().find(|line| !line.trim().is_empty());
             let mut indent = 0;
@@ -195,10 +200,12 @@ impl<'a> Cx<'a> {
         Cx {
             file: self.file,
             outer: self.outer,
+            lines: self.lines,
             origin,
             templated: lenient::is_templated(text) || self.templated,
             within: within.or(self.within),
             depth: self.depth + 1,
+            place: Some(Place::Quiet),
             report: self.report,
         }
     }

@@ -91,14 +91,18 @@ pub struct Baseline {
 
 impl Baseline {
     pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(path, &files::read(path)?)
+    }
+
+    /// Of the bytes of such a file.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let file = shown(path);
         let broken = |what: &str| {
             Failure::new(format!("{file} is no baseline: {what}"))
                 .in_file(&file)
                 .help(format!("bulla check --baseline-write {file}"))
         };
-        let bytes = files::read(path)?;
-        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| broken("it is no JSON"))?;
+        let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| broken("it is no JSON"))?;
         if json["schemaVersion"] != json!(1) {
             return Err(broken("its schemaVersion is not 1"));
         }

@@ -1,6 +1,6 @@
 //! What is staged, and what was ever committed: blobs, never the working tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,47 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Outcome;
 use super::cx::GeneratorFile;
-use super::scan::{File, Words};
+use super::scan::File;
 use super::walk::{self, Exclude};
+use super::words::Words;
 use crate::failure::{Failure, Result, printable};
-use crate::git::{Blob, Mode, Oid, Repo};
+use crate::git::{Blob, Blobs, Mode, Oid, Repo};
+use crate::policy::{NAME, Policy};
+
+/// The index of a repository, and a process that reads it.
+pub struct Staged {
+    repo: Repo,
+    blobs: Blobs,
+}
+
+impl Staged {
+    pub fn open(at: &Path) -> Result<Self> {
+        let repo = Repo::at(at)?;
+        let blobs = repo.blobs()?;
+        Ok(Self { repo, blobs })
+    }
+
+    /// The policy as it is staged, with the files that it names.
+    pub fn policy(&mut self) -> Result<Option<Policy>> {
+        let Blob::Bytes(bytes) = self.blobs.staged(NAME)? else { return Ok(None) };
+        let root = self.repo.root()?;
+        let mut policy = crate::policy::read(NAME, root, &bytes)?;
+        let mut index = BTreeMap::new();
+        for file in policy.files() {
+            if let Blob::Bytes(bytes) = self.blobs.staged(file)? {
+                index.insert(file.to_owned(), bytes);
+            }
+        }
+        policy.index = Some(index);
+        Ok(Some(policy))
+    }
+}
 
 /// What is about to be committed.
-pub fn staged(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result<Outcome> {
-    let repo = Repo::at(paths.first().map_or(Path::new("."), PathBuf::as_path))?;
+pub fn staged(words: &Words, index: &mut Staged, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result<Outcome> {
+    let Staged { repo, blobs } = index;
     let mut outcome = Outcome::default();
     let mut references: Vec<(PathBuf, GeneratorFile)> = Vec::new();
-    let mut blobs = repo.blobs()?;
     let mut staged: HashMap<PathBuf, Oid> = HashMap::new();
     for change in repo.staged(paths)? {
         let Some(side) = change.new else { continue };
@@ -35,7 +65,9 @@ pub fn staged(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result
         let name = printable(&side.path.display().to_string());
         match blobs.get(&oid)? {
             Blob::Bytes(bytes) => {
-                if let Some(report) = words.scan(&File { name: &name, bytes: &bytes, generator: None }) {
+                if let Some(report) =
+                    words.scan(&File { name: &name, bytes: &bytes, generator: None, continued: false })
+                {
                     references.extend(report.generated_from.iter().map(|one| (side.path.clone(), one.clone())));
                     outcome.add(&name, report);
                 }
@@ -46,26 +78,13 @@ pub fn staged(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result
         staged.insert(side.path, oid);
     }
     for (from, reference) in references {
-        let path = normal(&from.parent().unwrap_or(Path::new("")).join(&reference.path));
+        let path = walk::normal(&from.parent().unwrap_or(Path::new("")).join(&reference.path));
         let Some(oid) = staged.get(&path) else { continue };
         if let Blob::Bytes(bytes) = blobs.get(oid)? {
-            walk::replace(words, &printable(&path.display().to_string()), &bytes, reference.env, &mut outcome);
+            walk::replace(words, &printable(&path.display().to_string()), &bytes, reference.taken, &mut outcome);
         }
     }
     Ok(outcome)
-}
-
-/// `a/../b` as `b`.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => _ = out.pop(),
-            part => out.push(part),
-        }
-    }
-    out
 }
 
 /// A content that was committed: where, and in which commits it came.
@@ -153,7 +172,9 @@ fn part(
             }
             let name = printable(&content.path.display().to_string());
             let report = match blobs.get(&content.oid)? {
-                Blob::Bytes(bytes) => words.scan(&File { name: &name, bytes: &bytes, generator: None }),
+                Blob::Bytes(bytes) => {
+                    words.scan(&File { name: &name, bytes: &bytes, generator: None, continued: false })
+                }
                 Blob::TooLarge(bytes) => Some(walk::refused(&name, &format!("it has {bytes} bytes"))),
                 Blob::Missing => Some(walk::refused(&name, "its content is not in this clone")),
             };

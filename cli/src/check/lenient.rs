@@ -1,15 +1,27 @@
 //! Making texts readable that are no YAML yet: templates, and manifests within other texts. Every byte keeps its place.
 
-use super::value::HOLE;
+use std::collections::HashMap;
+
+use super::value::{HOLE, LITERAL, Verdict, assess};
 
 /// Whether there is anything of a template in it.
 pub fn is_templated(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("<%")
 }
 
+/// Whether it is a template, and not only a text with expressions in quotes, as alerts and workflows have them.
+pub fn is_template(text: &str) -> bool {
+    text.lines().any(|line| {
+        let bare = line.trim_start();
+        bare.starts_with("{{") || bare.starts_with("{%") || bare.starts_with("<%") || line.contains(": {{")
+    })
+}
+
 /// The text with its template expressions replaced: by comments where one fills a line, by a hole where one stands in it.
-/// The text has the same number of bytes, and the same lines.
+/// A literal value that an expression gives (`default "x"`) stands in its place. The text has the same number of bytes, and the
+/// same lines.
 pub fn without_templates(text: &str) -> String {
+    let variables = variables(text);
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut line_start = 0;
@@ -47,12 +59,137 @@ pub fn without_templates(text: &str) -> String {
                 first = false;
             }
         } else {
-            out.push(HOLE);
-            out.extend(std::iter::repeat_n('_', end - HOLE.len_utf8()));
+            let inner = expression[2..end - 2].trim_matches(['-', '=', '~', ' ', '\t']);
+            match literal(inner).or_else(|| variables.get(variable(inner)?).copied()) {
+                // It can stand there without changing what is around it.
+                Some(value) if stands_alone(value) => {
+                    out.push_str(value);
+                    out.extend(std::iter::repeat_n(' ', end - value.len()));
+                }
+                found => {
+                    let hole = if found.is_some() { LITERAL } else { HOLE };
+                    out.push(hole);
+                    out.extend(std::iter::repeat_n('_', end - hole.len_utf8()));
+                }
+            }
         }
         rest = after;
     }
     out
+}
+
+/// Whether a literal is read as the same text without quotes, in quotes of both kinds and in brackets.
+fn stands_alone(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.bytes().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'.' | b'_' | b'+' | b'/' | b'=' | b'@' | b'$' | b'%' | b'^' | b'~' | b'-')
+        })
+}
+
+/// Functions that give their argument, or another form of it, as the value.
+const GIVING: &[&str] = &[
+    "default",
+    "coalesce",
+    "ternary",
+    "b64enc",
+    "b64encode",
+    "base64",
+    "quote",
+    "squote",
+    "or",
+    "toString",
+    "trim",
+    "d",
+    "else",
+    "nindent",
+    "indent",
+    "printf",
+];
+
+/// The literal value that an expression gives, if it does: `.Values.x | default "hunter2"`, `"hunter2" | b64enc`,
+/// `x | default('hunter2')`.
+fn literal(expression: &str) -> Option<&str> {
+    let mut rest = expression;
+    let mut function: Option<&str> = None;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '"' | '\'' | '`' => {
+                let inner = &rest[1..];
+                let mut end = None;
+                let mut escaped = false;
+                for (at, other) in inner.char_indices() {
+                    match other {
+                        _ if escaped => escaped = false,
+                        '\\' if c != '`' => escaped = true,
+                        _ if other == c => {
+                            end = Some(at);
+                            break;
+                        }
+                        _ => {}
+                    }
+                }
+                let end = end?;
+                let text = &inner[..end];
+                let gives = function.is_none_or(|function| GIVING.contains(&function));
+                if gives && !text.contains('%') && assess(text) == Verdict::Value {
+                    return Some(text);
+                }
+                function = function.or(Some("quote"));
+                rest = &inner[end + 1..];
+            }
+            '|' | '=' => {
+                function = None;
+                rest = &rest[1..];
+            }
+            '(' => {
+                // `default('x')` goes on with its function; `default (randAlphaNum 8)` has another.
+                let called =
+                    expression[..expression.len() - rest.len()].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                if !called {
+                    function = None;
+                }
+                rest = &rest[1..];
+            }
+            _ if c.is_alphanumeric() || matches!(c, '_' | '.' | '$') => {
+                let end =
+                    rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '$'))).unwrap_or(rest.len());
+                let word = &rest[..end];
+                let asks =
+                    matches!(word, "if" | "eq" | "ne" | "and" | "not" | "has" | "hasKey" | "contains" | "in" | "is");
+                if function.is_none() || asks || word == "else" {
+                    function = Some(word);
+                }
+                rest = &rest[end..];
+            }
+            _ => rest = &rest[c.len_utf8()..],
+        }
+    }
+    None
+}
+
+/// The variable that an expression begins with.
+fn variable(expression: &str) -> Option<&str> {
+    let name = expression.strip_prefix('$')?;
+    let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(name.len());
+    (end > 0).then(|| &name[..end])
+}
+
+/// Variables of the template that get a literal value: `{{ $password := "hunter2" }}`.
+fn variables(text: &str) -> HashMap<&str, &str> {
+    let mut found = HashMap::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("{{") {
+        let Some(end) = rest[at..].find("}}") else { break };
+        let inner = rest[at + 2..at + end].trim_matches(['-', ' ', '\t']);
+        if let Some((_, value)) = inner.split_once(":=")
+            && let (Some(name), Some(value)) = (variable(inner), literal(value))
+        {
+            found.insert(name, value);
+        }
+        rest = &rest[at + end + 2..];
+    }
+    found
 }
 
 fn only_templates(line: &str) -> bool {
@@ -215,6 +352,35 @@ mod tests {
             bare.replace(HOLE, "\u{a4}"),
             "#           \nkind: Secret\nname: \u{a4}_________________-db\n#     \n#      \nv: \"\u{a4}______\"\n#         \n"
         );
+    }
+
+    #[test]
+    fn literals_of_expressions_stand_in_their_place() {
+        for (text, value) in [
+            ("a: {{ .Values.x | default \"hunter2\" | quote }}", "hunter2"),
+            ("a: {{ default \"hunter2\" .Values.x }}", "hunter2"),
+            ("a: {{ \"hunter2\" | b64enc }}", "hunter2"),
+            ("a: {{ x | default('hunter2') }}", "hunter2"),
+            ("{{- $p := .Values.x | default \"hunter2\" }}\na: {{ $p }}", "hunter2"),
+        ] {
+            let bare = without_templates(text);
+            assert_eq!(bare.rsplit("a: ").next().map(str::trim), Some(value), "{text}");
+            assert_eq!(bare.len(), text.len());
+        }
+        assert!(without_templates("a: {{ .x | default \"a: #b2\" }}").contains(LITERAL));
+        for text in [
+            "a: {{ required \"it is missing\" .Values.x }}",
+            "a: {{ .Values.x | default \"changeme\" }}",
+            "a: {{ .Values.x | default \"\" }}",
+            "a: {{ default (randAlphaNum 32) .Values.x }}",
+            "a: {{ (lookup \"v1\" \"Secret\" .Release.Namespace \"db\").data.password }}",
+            "a: {{ include \"app.fullname\" . }}",
+            "a: {{ if eq .x \"prod1\" }}b{{ end }}",
+            "a: {{ index .Values \"x1\" \"y1\" | quote }}",
+        ] {
+            assert!(without_templates(text).contains(HOLE), "{text}");
+            assert!(!without_templates(text).contains(LITERAL), "{text}");
+        }
     }
 
     #[test]

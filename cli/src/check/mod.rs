@@ -4,21 +4,32 @@
 //! [`excuse`] takes away what is excused, [`output`] and [`report`] tell. Nothing here holds a value longer than the file is
 //! looked at, and no finding holds one at all.
 
+pub mod command;
 pub mod cx;
 pub mod excuse;
 pub mod finding;
 pub mod git;
+pub mod glance;
+pub mod hcl;
+pub mod judge;
+pub mod keystore;
 pub mod lenient;
+pub mod lines;
+pub mod login;
 pub mod names;
 pub mod output;
+pub mod placeholder;
 pub mod policy;
 pub mod registry;
 pub mod report;
 pub mod rules;
 pub mod scan;
 pub mod sealed;
+pub mod settings;
+pub mod tree;
 pub mod value;
 pub mod walk;
+pub mod words;
 
 use cx::{Allow, Report, Seen};
 use finding::Finding;

@@ -10,7 +10,7 @@ use bulla::open::Inspected;
 use bulla::recipient::{Fingerprint, RecipientKind, Targets};
 use bulla::scope::Scope;
 
-use super::excuse::about;
+use super::excuse::{Baseline, about};
 use super::finding::Finding;
 use super::registry::{Rule as Check, by_id};
 use super::{Outcome, rules};
@@ -96,17 +96,18 @@ impl Held {
                 };
                 Self { policy: found.policy, broken: None, prefix }
             }
-            Err(failure) => {
-                let location = failure.location.as_ref();
-                let file = location.map_or_else(|| NAME.to_owned(), |location| location.file.clone());
-                let line = location.and_then(|location| location.line).unwrap_or_default();
-                let column = location.and_then(|location| location.column).unwrap_or_default();
-                let mut finding =
-                    about(&rules::bul110::RULE, &file, Span { start: 0, end: 0, line, column }, failure.message);
-                finding.help = failure.help;
-                Self { policy: None, broken: Some(finding), prefix: PathBuf::new() }
-            }
+            Err(failure) => Self { policy: None, broken: Some(broken(*failure)), prefix: PathBuf::new() },
         }
+    }
+
+    /// Of the index: what is about to be committed is judged by the policy that is committed with it.
+    pub fn of_index(staged: &mut super::git::Staged) -> Result<Self> {
+        let none = || Self { policy: None, broken: None, prefix: PathBuf::new() };
+        Ok(match staged.policy() {
+            Ok(Some(policy)) => Self { policy: Some(Arc::new(policy)), ..none() },
+            Ok(None) => none(),
+            Err(failure) => Self { broken: Some(broken(*failure)), ..none() },
+        })
     }
 
     /// A file by its path from the policy's root.
@@ -134,10 +135,16 @@ impl Held {
         policy.check.exclude.iter().any(|glob| glob.value.matches(&relative))
     }
 
-    /// The baseline that the policy names.
-    pub fn baseline(&self) -> Result<Option<PathBuf>> {
+    /// The baseline that the policy names, where it is there.
+    pub fn baseline(&self) -> Result<Option<Baseline>> {
         let Some(policy) = &self.policy else { return Ok(None) };
-        Ok(policy.check.baseline.as_ref().map(|file| policy.root.join(&file.value)))
+        let Some(file) = &policy.check.baseline else { return Ok(None) };
+        let path = policy.root.join(&file.value);
+        match &policy.index {
+            Some(index) => index.get(&file.value).map(|bytes| Baseline::parse(&path, bytes)).transpose(),
+            None if path.exists() => Baseline::read(&path).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Holds the policy against what was found.
@@ -239,6 +246,17 @@ impl Held {
         }
         excused
     }
+}
+
+/// What is said of a policy that can't be read.
+fn broken(failure: Failure) -> Finding {
+    let location = failure.location.as_ref();
+    let file = location.map_or_else(|| NAME.to_owned(), |location| location.file.clone());
+    let line = location.and_then(|location| location.line).unwrap_or_default();
+    let column = location.and_then(|location| location.column).unwrap_or_default();
+    let mut finding = about(&rules::bul110::RULE, &file, Span { start: 0, end: 0, line, column }, failure.message);
+    finding.help = failure.help;
+    finding
 }
 
 /// The pins' age.

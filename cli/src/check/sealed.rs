@@ -125,13 +125,15 @@ fn others(cx: &Cx<'_>, node: &Node) {
         cx.add(finding);
     }
     for entry in data {
-        let (Some(key), Some(text)) = (entry.key.scalar(), entry.value.scalar()) else { continue };
-        let bare = text.trim();
+        let Some(key) = entry.key.scalar() else { continue };
+        // A mapping or a list is no ciphertext either.
+        let bare = entry.value.scalar().unwrap_or("-").trim();
         // Examples end in dots; templates come later.
         if bare.is_empty()
             || bare.ends_with("...")
             || bare.ends_with('…')
-            || value::assess(bare) != value::Verdict::Value
+            || bare.starts_with('<')
+            || value::assess(bare) == value::Verdict::Reference
         {
             continue;
         }

@@ -5,6 +5,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::placeholder;
+
 /// What a text under a telling name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -24,6 +26,8 @@ pub enum Verdict {
 
 /// Stands for a template expression in a text that was made readable, see [`super::lenient`]. Never assigned in Unicode.
 pub const HOLE: char = '\u{7ff}';
+/// Stands for one with a literal value in it that can't stand in its place as it is. Never assigned either.
+pub const LITERAL: char = '\u{7fb}';
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -49,152 +53,6 @@ pub fn assess_base64(text: &str) -> Verdict {
     std::str::from_utf8(&bytes).map_or(Verdict::Value, assess)
 }
 
-/// Words that nobody uses for a secret, in lower case, without what joins words.
-const WORDS: &[&str] = &[
-    "changeme",
-    "changeit",
-    "changethis",
-    "changemenow",
-    "changemeplease",
-    "pleasechangeme",
-    "pleasechange",
-    "replaceme",
-    "replacethis",
-    "replace",
-    "replacewithyours",
-    "fillme",
-    "fillmein",
-    "fillin",
-    "insertme",
-    "inserthere",
-    "setme",
-    "todo",
-    "tobedefined",
-    "tobedetermined",
-    "tbd",
-    "tba",
-    "fixme",
-    "placeholder",
-    "dummy",
-    "redacted",
-    "removed",
-    "hidden",
-    "masked",
-    "example",
-    "sample",
-    "none",
-    "null",
-    "nil",
-    "na",
-    "unset",
-    "undefined",
-    "empty",
-    "notset",
-    "unused",
-    "ignored",
-    "notused",
-    "secret",
-    "password",
-    "passwd",
-    "token",
-    "yourpassword",
-    "yoursecret",
-    "yourtoken",
-    "yourkey",
-    "yourapikey",
-    "mypassword",
-    "mysecret",
-    "mytoken",
-    "supersecret",
-    "verysecret",
-    "topsecret",
-    "string",
-    "value",
-    "somevalue",
-    "somepassword",
-    "somesecret",
-    "sometoken",
-    "base64",
-    "fake",
-    "mock",
-    "notasecret",
-    "notarealsecret",
-    "notreal",
-    "test",
-    "testing",
-    "foo",
-    "bar",
-    "baz",
-    "foobar",
-    "true",
-    "false",
-    "yes",
-    "no",
-    "on",
-    "off",
-    "enabled",
-    "disabled",
-    "auto",
-    "generated",
-    "random",
-    "default",
-    "optional",
-    "required",
-];
-
-/// Beginnings of words that go on with what is to be put there.
-const BEGINNINGS: &[&str] = &[
-    "changeme",
-    "replaceme",
-    "replacewith",
-    "your",
-    "enteryour",
-    "putyour",
-    "insert",
-    "example",
-    "placeholder",
-    "dummy",
-    "redacted",
-    "todo",
-    "fillin",
-    "notareal",
-    "notasecret",
-    "someexample",
-    "thisis",
-    "fake",
-    "tobe",
-    "setvia",
-    "setby",
-    "providedby",
-    "injectedby",
-    "managedby",
-    "seevault",
-    "overlayreplaces",
-    "overridein",
-    "overridden",
-    "overriddenby",
-    "replacedby",
-    "willbe",
-    "changethis",
-    "pleasechange",
-    "donotuse",
-    "usea",
-];
-
-/// Ends of words that say the same.
-const ENDINGS: &[&str] = &[
-    "changeme",
-    "placeholder",
-    "replaceme",
-    "goeshere",
-    "here",
-    "tobereplaced",
-    "replacesthis",
-    "replacethis",
-    "example",
-    "dummy",
-];
-
 /// What tools put in the place of a value that they fetch later.
 const REFERENCES: &[&str] = &[
     "ref+",
@@ -215,10 +73,12 @@ const REFERENCES: &[&str] = &[
     "gopass:",
     "pass:",
     "env:",
+    "env.",
     "file:",
     "file://",
     "secret://",
     "secrets://",
+    "secrets.",
     "doppler:",
     "bws:",
     "sops://",
@@ -240,6 +100,12 @@ const REFERENCES: &[&str] = &[
     "$__file{",
     "$__env{",
     "urlref+",
+    "@microsoft.keyvault(",
+    "os.environ",
+    "os.getenv(",
+    "process.env.",
+    "system.getenv(",
+    "getenv(",
 ];
 
 const ENCRYPTED: &[&str] = &[
@@ -259,6 +125,9 @@ pub fn assess(text: &str) -> Verdict {
     if text.is_empty() {
         return Verdict::Empty;
     }
+    if text.contains(LITERAL) {
+        return Verdict::Value;
+    }
     if ENCRYPTED.iter().any(|mark| text.starts_with(mark)) {
         return Verdict::Encrypted;
     }
@@ -273,10 +142,33 @@ pub fn assess(text: &str) -> Verdict {
     {
         return Verdict::Reference;
     }
-    if is_placeholder(text) {
+    if placeholder::is_one(text) {
         return Verdict::Placeholder;
     }
     Verdict::Value
+}
+
+/// Passwords of throw-away services in tests.
+pub fn is_stock(text: &str) -> bool {
+    const STOCK: &[&str] = &[
+        "postgres",
+        "root",
+        "guest",
+        "admin",
+        "mysql",
+        "mariadb",
+        "user",
+        "rabbitmq",
+        "minio",
+        "minioadmin",
+        "redis",
+        "mongo",
+        "mongodb",
+        "elastic",
+        "sa",
+        "ci",
+    ];
+    STOCK.contains(&text)
 }
 
 fn is_public(text: &str) -> bool {
@@ -294,13 +186,20 @@ fn is_public(text: &str) -> bool {
     }
     // Recipients, and known_hosts.
     (one_line && text.starts_with("age1") && text.len() >= 62 && text.bytes().all(|b| b.is_ascii_alphanumeric()))
-        || text.lines().all(|line| {
-            let mut words = line.split_whitespace();
-            line.starts_with('#') || words.nth(1).is_some_and(|word| ssh.iter().any(|kind| kind.trim_end() == word))
-        })
+        || is_known_hosts(text, &ssh)
 }
 
-/// Nothing but references, with what joins them: `${USER}:${PASSWORD}`, `{{ .Values.x }}`, `<path:…>`, `$(VAR)`, `%VAR%`.
+/// Lines of hosts and their keys, perhaps with comments between.
+fn is_known_hosts(text: &str, kinds: &[&str]) -> bool {
+    let is_host = |line: &str| {
+        line.split_whitespace().nth(1).is_some_and(|word| kinds.iter().any(|kind| kind.trim_end() == word))
+    };
+    let mut lines = text.lines().filter(|line| !line.starts_with('#')).peekable();
+    lines.peek().is_some() && lines.all(is_host)
+}
+
+/// Nothing but references, with what joins them: `${USER}:${PASSWORD}`, `{{ .Values.x }}`, `<path:…>`, `$(VAR)`, `%VAR%`. A
+/// reference with a literal default is none.
 fn is_wholly_reference(text: &str) -> bool {
     let mut rest = text;
     let mut found = false;
@@ -311,7 +210,15 @@ fn is_wholly_reference(text: &str) -> bool {
                 let len = rest[c.len_utf8()..].find(|c| c != '_').map_or(rest.len(), |at| at + c.len_utf8());
                 Some(len)
             }
-            '$' if rest.starts_with("${") => closing(rest, '{', '}'),
+            '$' if rest.starts_with("$${") => closing(&rest[1..], '{', '}').map(|end| end + 1),
+            '$' if rest.starts_with("${{") => rest.find("}}").map(|at| at + 2),
+            '$' if rest.starts_with("${") => {
+                let end = closing(rest, '{', '}');
+                if end.and_then(|end| rest.get(2..end - 1)).is_some_and(has_literal_default) {
+                    return false;
+                }
+                end
+            }
             '$' if rest.starts_with("$(") => closing(rest, '(', ')'),
             '$' if rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
                 Some(rest[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(rest.len(), |at| at + 1))
@@ -320,18 +227,26 @@ fn is_wholly_reference(text: &str) -> bool {
                             || (*end == rest.len() && literal == 0 && rest.contains('_'))
                     })
             }
+            '`' => rest[1..].find('`').map(|at| at + 2),
             '{' if rest.starts_with("{{") => rest.find("}}").map(|at| at + 2),
             '{' if rest.starts_with("{%") => rest.find("%}").map(|at| at + 2),
+            // {name}, {0}: what a program formats.
+            '{' => closing(rest, '{', '}').filter(|end| {
+                rest[1..end - 1].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')) && *end > 2
+            }),
             '<' if rest.starts_with("<%") => rest.find("%>").map(|at| at + 2),
             '<' if rest.starts_with("<path:") || rest.starts_with("<<") => {
                 rest.find('>').map(|at| at + 1 + usize::from(rest[at + 1..].starts_with('>')))
             }
-            '#' if rest.starts_with("#{") => closing(rest, '{', '}'),
+            '#' if rest.starts_with("#{") => {
+                closing(rest, '{', '}').map(|end| end + usize::from(rest[end..].starts_with('#')))
+            }
             '@' if rest.starts_with("@@") => rest[2..].find("@@").map(|at| at + 4),
-            '%' => rest[1..]
-                .find('%')
-                .filter(|at| *at > 1 && rest[1..=*at].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
-                .map(|at| at + 2),
+            '@' => delimited(rest, '@'),
+            '%' if rest.starts_with("%(") => {
+                closing(rest, '(', ')').map(|end| end + usize::from(rest[end..].starts_with('s')))
+            }
+            '%' => delimited(rest, '%'),
             _ => None,
         };
         match end.and_then(|end| rest.get(end..)) {
@@ -350,11 +265,48 @@ fn is_wholly_reference(text: &str) -> bool {
     found && literal == 0
 }
 
+/// `@NAME@`, `%NAME%`: how long.
+fn delimited(rest: &str, sign: char) -> Option<usize> {
+    rest[1..]
+        .find(sign)
+        .filter(|at| *at > 1 && rest[1..=*at].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')))
+        .map(|at| at + 2)
+}
+
+/// Of what stands in `${…}`: `NAME:-hunter2` of shells and Compose, `NAME:hunter2` of Spring. `vault:…` and `file:…` are
+/// references with their provider before the colon.
+fn has_literal_default(inner: &str) -> bool {
+    let name =
+        inner.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))).unwrap_or(inner.len());
+    // `-` may end a name and begin a default.
+    let (name, rest) = match inner[..name].split_once('-') {
+        Some((bare, _)) if bare.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') => {
+            (bare, &inner[bare.len()..])
+        }
+        _ => (&inner[..name], &inner[name..]),
+    };
+    let default =
+        match rest.strip_prefix(":-").or_else(|| rest.strip_prefix(":=")).or_else(|| rest.strip_prefix(['-', '='])) {
+            Some(default) => default,
+            None => match rest.strip_prefix(':') {
+                Some(default)
+                    if !default.starts_with(['?', '+'])
+                        && name.contains(|c: char| c.is_ascii_uppercase() || matches!(c, '.' | '_')) =>
+                {
+                    default
+                }
+                _ => return false,
+            },
+        };
+    assess(default.trim_matches(['"', '\''])) == Verdict::Value
+}
+
 /// `$email-password`, `$argocd:webhook.github`: how Argo CD names a key of its Secret.
 fn is_key_reference(text: &str) -> bool {
     text.strip_prefix('$').is_some_and(|name| {
-        name.contains(['-', ':'])
-            && name.split(['-', ':', '.']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+        name.contains(['-', ':', '.'])
+            && name.split(['-', ':', '.']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic()))
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
     })
 }
 
@@ -383,116 +335,46 @@ fn closing(text: &str, open: char, close: char) -> Option<usize> {
     None
 }
 
-fn is_placeholder(text: &str) -> bool {
-    if text.len() > 200 || text.contains('\n') {
-        return text.len() <= 400 && text.chars().all(|c| matches!(c, 'x' | 'X' | '*' | '.' | '-' | '_' | '\n' | ' '));
-    }
-    // <password>, [password], __PASSWORD__, «…»
-    let framed = [('<', '>'), ('[', ']'), ('«', '»')]
-        .iter()
-        .any(|(open, close)| text.starts_with(*open) && text.ends_with(*close) && text.chars().count() > 2);
-    if framed || (text.len() > 4 && text.starts_with("__") && text.ends_with("__")) {
-        return true;
-    }
-    // ****, xxxx, ...., 0000, also with a beginning: ghp_xxxxxxxx, sk-XXXX
-    let tail = text.rsplit(['_', '-', ':']).next().unwrap_or(text);
-    let one = |part: &str| {
-        let mut chars = part.chars();
-        chars.next().is_some_and(|first| {
-            matches!(first, 'x' | 'X' | '*' | '.' | '-' | '_' | '?' | '…' | '•' | '·' | '#' | '0')
-                && part.chars().count() >= 3
-                && chars.all(|c| c == first)
-        })
-    };
-    if one(text)
-        || one(tail)
-        || text.ends_with("...")
-        || text.ends_with('…')
-        || text.chars().all(|c| !c.is_alphanumeric())
-    {
-        return true;
-    }
-    if text.to_ascii_lowercase().contains("xxxxxx") || text.contains("......") {
-        return true;
-    }
-    let bare: String = text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
-    if WORDS.contains(&bare.as_str()) {
-        return true;
-    }
-    let letters = bare.trim_end_matches(|c: char| c.is_ascii_digit());
-    if WORDS.contains(&letters) && bare.len() - letters.len() <= 3 && !letters.is_empty() {
-        return true;
-    }
-    // Words that go on: CHANGE_ME_PLEASE, your-api-token. A real value that begins so has no such joints.
-    let worded = words(text).count() > 1 && text.bytes().filter(u8::is_ascii_digit).count() <= 2;
-    worded
-        && (BEGINNINGS.iter().any(|word| bare.starts_with(word))
-            || ENDINGS.iter().any(|word| bare.ends_with(word))
-            || words(text).any(|word| {
-                matches!(word, "changeme" | "placeholder" | "example" | "dummy" | "redacted" | "fake" | "todo")
-            })
-            || words(text).collect::<Vec<_>>().windows(2).any(|pair| {
-                matches!(pair, ["change", "me"] | ["replace", "me"] | ["to", "be"] | ["not", "real"] | ["a", "secret"])
-            }))
-}
-
-/// The lower-case words of a text that is words: letters, joined by something.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(|word| match word {
-        _ if word.bytes().all(|b| b.is_ascii_uppercase()) => lower(word),
-        _ => word,
-    })
-}
-
-/// The words that matter here, lowered without an allocation.
-fn lower(word: &str) -> &str {
-    const KNOWN: &[&str] = &[
-        "change",
-        "me",
-        "replace",
-        "to",
-        "be",
-        "not",
-        "real",
-        "a",
-        "secret",
-        "changeme",
-        "placeholder",
-        "example",
-        "dummy",
-        "redacted",
-        "fake",
-        "todo",
-    ];
-    KNOWN.iter().find(|known| known.eq_ignore_ascii_case(word)).copied().unwrap_or(word)
-}
-
-/// The password within a URL, `scheme://user:password@host`, when it is a literal.
-pub fn password_in_url(text: &str) -> bool {
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let after = &rest[at + 3..];
-        let authority = &after[..after
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | ',' | ';'))
-            .unwrap_or(after.len())];
-        // A password may have a slash in it where somebody was careless; then the @ comes later, on the same line.
-        if let Some((login, host)) = authority.rsplit_once('@')
-            && !host.is_empty()
-            && let Some((_, password)) = login.split_once(':')
-            && assess(password) == Verdict::Value
-        {
-            return true;
-        }
-        rest = after;
-    }
-    false
-}
-
 /// Whether a text looks like the name of something rather than like a value: lower-case words, joined.
 pub fn is_resource_name(text: &str) -> bool {
     text.len() <= 63
         && text.contains(['-', '.'])
         && text.split(['-', '.', '/']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+}
+
+/// Whether a text looks random: long enough, in one piece, of letters in both cases or with digits, and not of words.
+pub fn looks_random(text: &str) -> bool {
+    let digit = text.bytes().any(|b| b.is_ascii_digit());
+    let both = text.bytes().any(|b| b.is_ascii_uppercase()) && text.bytes().any(|b| b.is_ascii_lowercase());
+    text.len() >= 8 && (digit || both) && !text.contains(char::is_whitespace) && !is_of_words(text)
+}
+
+/// `shop-db-2`, `API_TOKEN_V2`, `secretAccessKey`, `letsencrypt-prod.v1`: words of one case, with a capital, or joined by capitals,
+/// each with at most two digits behind it.
+pub fn is_of_words(text: &str) -> bool {
+    text.split(['-', '.', '/', '_', ':']).filter(|part| !part.is_empty()).all(|part| {
+        let letters = part.trim_end_matches(|c: char| c.is_ascii_digit());
+        if part.len() - letters.len() > 2 && !letters.is_empty() || !letters.bytes().all(|b| b.is_ascii_alphabetic()) {
+            return false;
+        }
+        if letters.len() <= 3 || letters.bytes().all(|b| b.is_ascii_lowercase()) {
+            return letters.len() <= 20;
+        }
+        if letters.bytes().all(|b| b.is_ascii_uppercase()) {
+            return letters.len() <= 12;
+        }
+        // Camel case: its words have some length.
+        let capitals = letters.bytes().filter(u8::is_ascii_uppercase).count();
+        letters.len() / (capitals + 1) >= 3
+    })
+}
+
+/// Whether there is more in a text than letters of one case: a digit, a sign, or a capital after the first letter.
+pub fn has_weight(text: &str) -> bool {
+    let text = text.trim();
+    text.chars().any(|c| {
+        !c.is_alphabetic() && !matches!(c, ' ' | '.' | ',' | '-' | '\'' | '’' | '_' | '?' | '!' | ':' | '…' | '(' | ')')
+    }) || (text.chars().skip(1).any(char::is_uppercase) && text.chars().any(char::is_lowercase) && !text.contains(' '))
 }
 
 #[cfg(test)]
@@ -505,17 +387,11 @@ mod tests {
             ("", Verdict::Empty),
             ("  \n", Verdict::Empty),
             ("changeme", Verdict::Placeholder),
-            ("CHANGE_ME_PLEASE", Verdict::Placeholder),
-            ("change-me-123", Verdict::Placeholder),
-            ("<your-api-token>", Verdict::Placeholder),
-            ("xxxxxxxxxxxx", Verdict::Placeholder),
-            ("ghp_xxxxxxxxxxxxxxxx", Verdict::Placeholder),
-            ("********", Verdict::Placeholder),
-            ("overlay-replaces-this", Verdict::Placeholder),
             ("${DB_PASSWORD}", Verdict::Reference),
             ("$(API_TOKEN)", Verdict::Reference),
             ("${USER}:${PASSWORD}", Verdict::Reference),
             ("${vault:secret/data/db#password}", Verdict::Reference),
+            ("${secrets:shop/pg:password}", Verdict::Reference),
             ("<path:secret/data/db#password>", Verdict::Reference),
             ("ref+vault://secret/billing#/password", Verdict::Reference),
             ("{{ .Values.password }}", Verdict::Reference),
@@ -525,9 +401,12 @@ mod tests {
             ("hunter2", Verdict::Value),
             ("admin", Verdict::Value),
             ("p$ssw0rd", Verdict::Value),
+            ("#pass1Word;with", Verdict::Value),
+            ("# hosts\ngit.test ssh-ed25519 AAAA", Verdict::Public),
             ("Correct-Horse-7", Verdict::Value),
             ("pre${X}fix9", Verdict::Value),
             ("$email-password", Verdict::Reference),
+            ("$dex.github.clientSecret", Verdict::Reference),
             ("$tr0ng-pass", Verdict::Value),
             ("{% if t %}{{ t }}{% endif %}", Verdict::Reference),
             ("postgres://shop:{{ op://infra/db/password }}@db/shop", Verdict::Reference),
@@ -536,6 +415,22 @@ mod tests {
                 "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nx",
                 Verdict::Value,
             ),
+            // Literal defaults, and those that are none.
+            ("${PW:-hunter2}", Verdict::Value),
+            ("${PW-hunter2}", Verdict::Value),
+            ("${db.password:hunter2}", Verdict::Value),
+            ("${JWT_SECRET:Zx81-Spectrum}", Verdict::Value),
+            ("${PW:-}", Verdict::Reference),
+            ("${PW:?not set}", Verdict::Reference),
+            ("${PW:-changeme}", Verdict::Reference),
+            ("${PW:-${OTHER}}", Verdict::Reference),
+            ("${MAIL_PASSWORD:}", Verdict::Reference),
+            ("${{ secrets.TOKEN }}", Verdict::Reference),
+            ("@db.password@", Verdict::Reference),
+            ("%(password)s", Verdict::Reference),
+            ("#{SmtpPassword}#", Verdict::Reference),
+            ("`cat /run/secrets/pw`", Verdict::Reference),
+            ("{COQLCE6DU6GtcS5P=}", Verdict::Value),
         ] {
             assert_eq!(assess(text), verdict, "{text:?}");
         }
@@ -545,10 +440,32 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_urls_are_found() {
-        assert!(password_in_url("postgres://shop:s3cr3t9x@db.shop.svc/shop"));
-        assert!(!password_in_url("postgres://shop:$(PASSWORD)@db.shop.svc/shop"));
-        assert!(!password_in_url("https://example.test/a:b@c"));
-        assert!(!password_in_url("https://user@example.test"));
+    fn random_texts_are_told_from_names() {
+        for text in [
+            "6hGf2Vx0PqLrTz8m",
+            "7f1b0c42d98e4e5fa0c3bd5e6f718a92",
+            "wsec_7Kd02LmPq8",
+            "tk_9vQ2mXr7",
+            "Zb4Lq9Xr2Vn7",
+            "sq9_Lk2Vx7Zm4Qt8",
+        ] {
+            assert!(looks_random(text), "{text}");
+        }
+        for text in [
+            "shop-db-2",
+            "API_TOKEN_V2",
+            "secretAccessKey",
+            "letsencrypt-prod.v1",
+            "database/creds/web",
+            "short1",
+            "two words 1",
+            "kubernetes",
+            "DATABASE_PASSWORD1",
+            "my-app-credentials",
+            "Opaque",
+            "AwsCredentials",
+        ] {
+            assert!(!looks_random(text), "{text}");
+        }
     }
 }

@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 use std::fs::File as FsFile;
 use std::io::{ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
 use ignore::{WalkBuilder, WalkState};
+use memchr::{memchr_iter, memmem, memrchr};
 use zeroize::Zeroizing;
 
 use super::Outcome;
-use super::cx::{Cx, GeneratorFile, Origin, Report};
+use super::cx::{Cx, GeneratorFile, Origin, Report, Taken};
+use super::lines::Lines;
 use super::rules;
-use super::scan::{self, File, MAX_WHOLE, Sort, Words};
+use super::scan::{self, File, MAX_WHOLE, Sort};
+use super::words::Words;
 use crate::failure::{self, Result, shown};
 
 /// Bytes of a large file that are looked at at once, and how far two such parts overlap.
@@ -119,14 +122,17 @@ fn one(words: &Words, path: &Path, local: &mut Local<'_>) {
 /// A report that a file could not be read.
 pub fn refused(name: &str, why: &str) -> Report {
     let report = std::cell::RefCell::new(Report::default());
+    let lines = Lines::new("");
     rules::bul013::refused(
         &Cx {
             file: name,
             outer: "",
+            lines: &lines,
             origin: Origin::Part { start: 0, line: 0 },
             templated: false,
             within: None,
             depth: 0,
+            place: None,
             report: &report,
         },
         why,
@@ -172,7 +178,7 @@ fn read(words: &Words, path: &Path, name: &str, buffer: &mut Vec<u8>) -> std::io
             Err(error) => return Err(error),
         }
     }
-    let report = words.scan(&File { name, bytes: &buffer[..len], generator: None });
+    let report = words.scan(&File { name, bytes: &buffer[..len], generator: None, continued: false });
     // No large buffer is kept for the small files that follow.
     if buffer.len() > 1024 * 1024 {
         *buffer = Vec::new();
@@ -197,11 +203,12 @@ fn large(words: &Words, mut file: FsFile, name: &str) -> std::io::Result<Option<
         if first && scan::is_binary(&part[..count]) {
             return Ok(None);
         }
-        first = false;
         held.extend_from_slice(&part[..count]);
         let last = count == 0;
+        let continued = !first;
+        first = false;
         let mut look = |bytes: &[u8], lines: usize| {
-            if let Some(mut report) = words.scan(&File { name, bytes, generator: None }) {
+            if let Some(mut report) = words.scan(&File { name, bytes, generator: None, continued }) {
                 for finding in &mut report.findings {
                     finding.span.line += lines;
                     finding.also = finding.also.map(|line| line + lines);
@@ -223,33 +230,45 @@ fn large(words: &Words, mut file: FsFile, name: &str) -> std::io::Result<Option<
             return Ok(Some(total));
         }
         // Up to the last document that is there as a whole, or the last line.
-        let cut =
-            if manifests { held.windows(5).rposition(|window| window == b"\n---\n").map(|at| at + 1) } else { None };
+        let cut = if manifests { memmem::rfind(&held, b"\n---\n").map(|at| at + 1) } else { None };
         let cut = cut.or_else(|| {
-            (held.len() > MAX_WHOLE || !manifests)
-                .then(|| held.iter().rposition(|byte| *byte == b'\n').map_or(held.len(), |at| at + 1))
+            (held.len() > MAX_WHOLE || !manifests).then(|| memrchr(b'\n', &held).map_or(held.len(), |at| at + 1))
         });
         let Some(cut) = cut.filter(|cut| *cut > 0) else { continue };
         look(&held[..cut], lines);
-        // What may have begun before the cut is seen again.
+        // What may have begun before the cut is seen again, from the begin of a line if one is near.
         let keep = if manifests { cut } else { cut.saturating_sub(OVERLAP) };
-        let keep =
-            if keep == cut { cut } else { held[..keep].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1) };
-        lines += held[..keep].iter().filter(|byte| **byte == b'\n').count();
-        let mut rest = Zeroizing::new(Vec::with_capacity(held.len() - keep + PART));
-        rest.extend_from_slice(&held[keep..]);
-        held = rest;
+        let near = keep.saturating_sub(OVERLAP);
+        let keep = if keep == cut { cut } else { memrchr(b'\n', &held[near..keep]).map_or(keep, |at| near + at + 1) };
+        lines += memchr_iter(b'\n', &held[..keep]).count();
+        let rest = held.len() - keep;
+        held.copy_within(keep.., 0);
+        held.truncate(rest);
     }
 }
 
-/// Files that secretGenerators read, where they are in the repository.
-fn generated(words: &Words, references: Vec<(PathBuf, GeneratorFile)>, outcome: &mut Outcome, exclude: &Exclude<'_>) {
-    let mut seen: BTreeMap<PathBuf, bool> = BTreeMap::new();
-    for (from, reference) in references {
-        let path = from.parent().unwrap_or(Path::new("")).join(&reference.path);
-        seen.entry(path).or_insert(reference.env);
+/// `a/../b` as `b`, so that a file has one name however it was reached; what leads out keeps its `..`.
+pub fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => _ = out.pop(),
+            part => out.push(part),
+        }
     }
-    for (path, env) in seen {
+    out
+}
+
+/// Files that generators read, where they are in the repository.
+fn generated(words: &Words, references: Vec<(PathBuf, GeneratorFile)>, outcome: &mut Outcome, exclude: &Exclude<'_>) {
+    let mut seen: BTreeMap<PathBuf, Taken> = BTreeMap::new();
+    for (from, reference) in references {
+        let path = normal(&from.parent().unwrap_or(Path::new("")).join(&reference.path));
+        let taken = seen.entry(path).or_insert(reference.taken);
+        *taken = reference.taken.min(*taken);
+    }
+    for (path, taken) in seen {
         if reference_is_ignored(&path) || exclude(&path) {
             continue;
         }
@@ -259,13 +278,13 @@ fn generated(words: &Words, references: Vec<(PathBuf, GeneratorFile)>, outcome: 
         }
         let Ok(bytes) = crate::files::read(&path) else { continue };
         let name = name_of(&path);
-        replace(words, &name, &bytes, env, outcome);
+        replace(words, &name, &bytes, taken, outcome);
     }
 }
 
-/// What a generator reads is judged anew: each value of it is secret.
-pub fn replace(words: &Words, name: &str, bytes: &[u8], env: bool, outcome: &mut Outcome) {
-    if let Some(report) = words.scan(&File { name, bytes, generator: Some(env) }) {
+/// What a generator reads is judged anew: it becomes a Secret or a ConfigMap.
+pub fn replace(words: &Words, name: &str, bytes: &[u8], taken: Taken, outcome: &mut Outcome) {
+    if let Some(report) = words.scan(&File { name, bytes, generator: Some(taken), continued: false }) {
         outcome.findings.retain(|finding| {
             finding.file != name || !report.findings.iter().any(|new| new.span.line == finding.span.line)
         });

@@ -7,7 +7,8 @@ use crate::check::excuse::{self, Baseline};
 use crate::check::policy::Held;
 use crate::check::registry::{ALL, by_id};
 use crate::check::report::Wanted;
-use crate::check::scan::{File, Words};
+use crate::check::scan::File;
+use crate::check::words::Words;
 use crate::check::{Outcome, git, output as told, walk};
 use crate::cli::{CheckArgs, ReportFormat};
 use crate::failure::{Failure, Result};
@@ -36,9 +37,19 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
     if std::fs::symlink_metadata(at).is_err() && !args.staged {
         return Err(crate::failure::io("read", at, &std::io::ErrorKind::NotFound.into()));
     }
-    let held = Held::find(args.recipients.policy.as_deref(), at, args.staged || args.history.is_some());
+    if args.staged && args.paths.iter().any(|path| files::is_stdin(path)) {
+        return Err(Failure::usage("standard input can't be looked at together with anything else"));
+    }
+    let mut index = if args.staged { Some(git::Staged::open(at)?) } else { None };
+    let held = match (&mut index, &args.recipients.policy) {
+        (Some(index), None) => Held::of_index(index)?,
+        (_, given) => Held::find(given.as_deref(), at, args.staged || args.history.is_some()),
+    };
     let exclude = |path: &Path| held.excludes(path);
-    let mut outcome = look(args, &words, &exclude)?;
+    let mut outcome = match &mut index {
+        Some(index) => git::staged(&words, index, &args.paths, &exclude)?,
+        None => look(args, &words, &exclude)?,
+    };
     if args.fix && fix(args, &outcome)? {
         outcome = look(args, &words, &exclude)?;
     }
@@ -59,9 +70,12 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
         output::say(&format!("wrote {} to {}", count(known, "finding"), crate::failure::shown(path)));
         return Ok(Done::Well);
     }
-    let named = held.baseline()?.filter(|path| path.exists());
-    if let Some(path) = args.baseline.as_ref().or(named.as_ref()) {
-        excused += Baseline::read(path)?.apply(&mut outcome, is_whole(args));
+    let baseline = match &args.baseline {
+        Some(path) => Some(Baseline::read(path)?),
+        None => held.baseline()?,
+    };
+    if let Some(baseline) = baseline {
+        excused += baseline.apply(&mut outcome, is_whole(args));
     }
     outcome.sort();
     for report in &reports {
@@ -103,7 +117,7 @@ fn look(args: &CheckArgs, words: &Words, exclude: &walk::Exclude<'_>) -> Result<
         }
         return git::history(words, Some(range.as_str()).filter(|range| *range != "--all"), exclude);
     }
-    if stdin > 0 && (args.paths.len() > 1 || args.staged || args.fix) {
+    if stdin > 0 && (args.paths.len() > 1 || args.fix) {
         return Err(Failure::usage("standard input can't be looked at together with anything else, nor be mended"));
     }
     if stdin > 0 {
@@ -113,13 +127,10 @@ fn look(args: &CheckArgs, words: &Words, exclude: &walk::Exclude<'_>) -> Result<
         }
         let mut outcome = Outcome::default();
         const NAME: &str = "standard input";
-        if let Some(report) = words.scan(&File { name: NAME, bytes: &bytes, generator: None }) {
+        if let Some(report) = words.scan(&File { name: NAME, bytes: &bytes, generator: None, continued: false }) {
             outcome.add(NAME, report);
         }
         return Ok(outcome);
-    }
-    if args.staged {
-        return git::staged(words, &args.paths, exclude);
     }
     let here = [PathBuf::from(".")];
     walk::paths(words, if args.paths.is_empty() { &here } else { &args.paths }, exclude)

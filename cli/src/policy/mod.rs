@@ -10,12 +10,14 @@ mod glob;
 mod pin;
 mod read;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulla::manifest::Span;
 use bulla::recipient::{ListedRecipient, NameSource, Recipient, RecipientKind, Targets};
 use bulla::scope::Scope;
+use zeroize::Zeroizing;
 
 pub use date::Date;
 pub use find::{Finder, NAME};
@@ -49,6 +51,8 @@ pub struct Policy {
     /// `false` refuses classical recipients; absent leaves it to the format's own rule, that kinds don't mix.
     pub allow_classical: Option<At<bool>>,
     pub check: Check,
+    /// Where the policy is that of Git's index: the files that it names, as the index has them. The working tree's are not looked at.
+    pub index: Option<BTreeMap<String, Zeroizing<Vec<u8>>>>,
 }
 
 /// A recipient: its name, and the file that its public key is in.
@@ -130,6 +134,12 @@ impl Policy {
     /// The policy of a file's repository; the file need not be there yet. `None` when there is none.
     pub fn above(path: &Path) -> Result<Option<std::sync::Arc<Self>>> {
         Finder::new(None).find(path).map(|found| found.policy)
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let pins = self.recipients.iter().map(|recipient| recipient.file.value.as_str());
+        pins.chain(self.check.baseline.as_ref().map(|file| file.value.as_str()))
     }
 
     /// An error at a place of it.

@@ -62,6 +62,17 @@ pub fn read(policy: &Policy, pinned: &Pinned) -> Result<(String, Zeroizing<Vec<u
     let path = policy.root.join(&pinned.file.value);
     let (name, file) = (&pinned.name.value, &pinned.file.value);
     let fail = |message: String| policy.fail(pinned.file.span, message);
+    if let Some(index) = &policy.index {
+        return match index.get(file) {
+            Some(bytes) if bytes.len() as u64 <= MAX_BYTES => Ok((shown(Path::new(file)), bytes.clone())),
+            Some(bytes) => Err(fail(format!(
+                "the recipient {name}: {file} has {} bytes; a file with one public key has at most {MAX_BYTES}",
+                bytes.len()
+            ))),
+            None => Err(fail(format!("the recipient {name}: {file} is not staged, nor committed"))
+                .help(format!("git add {file}"))),
+        };
+    }
     let bytes = read_below(&policy.root, &path, MAX_BYTES).map_err(|refused| match refused {
         Refused::Io(error) => {
             let io = failure::io("read", Path::new(file), &error);

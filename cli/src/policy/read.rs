@@ -199,6 +199,7 @@ impl<'a> Reader<'a> {
             max_key_age,
             allow_classical,
             check,
+            index: None,
         })
     }
 

@@ -1,28 +1,29 @@
 //! `bulla check` against the labelled corpus: recall and precision, for each class and overall, of both halves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::sandbox::{finish, program};
 
+/// A literal under a telling name: where two of these rules say it of one place, either is right (docs/check.md).
+const NAMED: &[&str] = &["BUL003", "BUL004", "BUL014", "BUL015", "BUL016", "BUL017"];
+
 /// The rules that say what a class says.
 fn rules(class: &str) -> &'static [&'static str] {
     match class {
         "plaintext-secret-data" | "plaintext-secret-stringdata" | "sops-partial" => &["BUL001", "BUL012"],
         "secret-in-configmap" | "last-applied" => &["BUL002"],
-        "credential-in-configmap" => &["BUL014"],
-        "credential-in-manifest" | "credential-in-settings" => &["BUL015"],
-        "credentials-file" => &["BUL016"],
-        "terraform-literal" => &["BUL017"],
+        "credential-in-configmap" | "credential-in-manifest" | "credential-in-settings" | "credentials-file" => NAMED,
+        "terraform-literal" => &["BUL003", "BUL004", "BUL014", "BUL015", "BUL016", "BUL017", "BUL001"],
         "vendor-token" => &["BUL018"],
         "sealed-template" => &["BUL015"],
-        "helm-values" => &["BUL003"],
+        "helm-values" | "env-literal" | "command-line-literal" => NAMED,
         "kustomize-literal" => &["BUL005"],
         "kustomize-env-file" => &["BUL006"],
         "kustomize-file" => &["BUL006", "BUL007"],
-        "env-literal" | "command-line-literal" => &["BUL004"],
         "private-key" => &["BUL007"],
         "kubeconfig" => &["BUL008"],
         "docker-config" => &["BUL009"],
@@ -107,7 +108,9 @@ fn count(labels: &[Value], findings: &Findings, any: bool) -> BTreeMap<String, C
                     && l["within"][0].as_u64().is_some_and(|from| from <= *line)
                     && l["within"][1].as_u64().is_some_and(|to| *line <= to)
             });
-            if quiet || !within {
+            // There a finding counts neither way.
+            let either = of_file.iter().any(|l| l["expect"] == "either" && l["line"].as_u64() == Some(*line));
+            if quiet || !(within || either) {
                 counts.entry(format!("({rule})")).or_default().false_ += 1;
             }
         }
@@ -121,14 +124,15 @@ fn rates(counts: &BTreeMap<String, Count>) -> (f64, f64) {
     (found / labels, found / (found + wrong))
 }
 
-#[expect(clippy::print_stderr, reason = "the table is what this test is for")]
+/// Prints past the capture of the test's output, so that the table stands in every log.
 fn table(title: &str, counts: &BTreeMap<String, Count>) -> (f64, f64) {
-    eprintln!("\n{title}\n{:<30} {:>7} {:>7} {:>7}", "class", "labels", "found", "false");
+    let mut text = format!("\n{title}\n{:<30} {:>7} {:>7} {:>7}\n", "class", "labels", "found", "false");
     for (class, count) in counts {
-        eprintln!("{class:<30} {:>7} {:>7} {:>7}", count.labels, count.found, count.false_);
+        text += &format!("{class:<30} {:>7} {:>7} {:>7}\n", count.labels, count.found, count.false_);
     }
     let (recall, precision) = rates(counts);
-    eprintln!("recall {recall:.4}, precision {precision:.4}");
+    text += &format!("recall {recall:.4}, precision {precision:.4}\n");
+    std::io::stderr().write_all(text.as_bytes()).expect("prints");
     (recall, precision)
 }
 
@@ -170,7 +174,7 @@ fn half(name: &str, goals: (f64, f64)) {
 
 #[test]
 fn corpus_open() {
-    half("open", (0.95, 0.98));
+    half("open", (0.98, 0.99));
 }
 
 #[test]

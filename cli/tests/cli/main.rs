@@ -3,6 +3,7 @@
 
 mod bitnami;
 mod check;
+mod check_hard;
 mod cluster;
 mod corpus;
 mod docs;

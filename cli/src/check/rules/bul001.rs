@@ -1,12 +1,13 @@
 //! BUL001: a Secret with values that anybody can read.
 
-use bulla::manifest::{Node, Span};
+use bulla::manifest::{Node, Span, Tag};
 use bulla::metadata::{BITNAMI_KEY_LABEL, SEALING_KEY_TYPE};
 
 use crate::check::cx::{Cx, Named, Seen, clean};
 use crate::check::names::{Says, says};
 use crate::check::registry::{Rule, Severity};
-use crate::check::value::{Verdict, assess, assess_base64, password_in_url};
+use crate::check::value::{Verdict, assess, assess_base64};
+use crate::check::{judge, login};
 use crate::output::plain::count;
 
 pub const RULE: Rule = Rule {
@@ -127,12 +128,13 @@ fn values(node: &Node) -> (Vec<String>, Option<Span>) {
         };
         for member in members {
             let (Some(key), Some(value)) = (member.key.scalar(), member.value.scalar()) else { continue };
-            if public.contains(&key) || member.value.is_null() {
+            // !vault, !Ref: another tool puts something there.
+            if public.contains(&key) || member.value.is_null() || member.value.tag == Tag::Custom {
                 continue;
             }
             let verdict = if encoded { assess_base64(value) } else { assess(value) };
             // What only repeats its key is filled in later.
-            if verdict != Verdict::Value || value == key {
+            if verdict != Verdict::Value || judge::repeats(key, value) || super::bul009::is_without_login(key, value) {
                 continue;
             }
             // Argo CD keeps addresses of repositories and clusters in Secrets.
@@ -152,7 +154,7 @@ fn values(node: &Node) -> (Vec<String>, Option<Span>) {
                         | "username"
                         | "forceHttpBasicAuth"
                 )
-                && !password_in_url(value)
+                && !login::in_url(value)
             {
                 continue;
             }

@@ -1,11 +1,12 @@
-//! BUL004: a literal value of an environment variable whose name says that it is secret.
+//! BUL004: a literal value of an environment variable, or of an argument, whose name says that it is secret.
 
-use bulla::manifest::{Node, Span};
+use bulla::manifest::{Node, NodeKind, Span, Stream, Style};
 
-use super::bul003::{is_secret, is_secret_text};
+use crate::check::command::{self, Token};
 use crate::check::cx::{Cx, Named, clean};
+use crate::check::lines::Lines;
 use crate::check::registry::{Rule, Severity};
-use crate::check::value::password_in_url;
+use crate::check::{judge, lenient};
 
 pub const RULE: Rule = Rule {
     id: "BUL004",
@@ -17,7 +18,7 @@ pub const RULE: Rule = Rule {
 
 /// Whether what stands under a key are variables of an environment.
 pub fn is_environment(key: &str) -> bool {
-    let lower = key.to_ascii_lowercase();
+    let lower: String = key.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect();
     matches!(
         lower.as_str(),
         "env"
@@ -31,19 +32,39 @@ pub fn is_environment(key: &str) -> bool {
             | "environmentvariables"
             | "containerenv"
             | "podenv"
-            | "global_env"
-            | "build_args"
+            | "globalenv"
             | "buildargs"
     ) || (lower.ends_with("env") && lower.len() <= 20)
         || lower.ends_with("envvars")
 }
 
-/// Looks at what stands under such a key: a list of names and values, a mapping, or a list of `NAME=VALUE`.
+/// Whether commands or their arguments stand under a key.
+pub fn is_script(key: &str) -> bool {
+    matches!(
+        key,
+        "args"
+            | "command"
+            | "commands"
+            | "script"
+            | "before_script"
+            | "after_script"
+            | "run"
+            | "cmd"
+            | "entrypoint"
+            | "sh"
+            | "shell"
+            | "bash"
+            | "extraArgs"
+            | "extraFlags"
+    )
+}
+
+/// Looks at what stands under such a key: a list of names and values, a mapping, a list of `NAME=VALUE`, or any of them as text.
 pub fn environment(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
     for item in node.items().unwrap_or_default() {
         if let Some(text) = item.scalar() {
             if let Some((name, value)) = text.split_once('=')
-                && is_secret_text(name.trim(), value)
+                && judge::text(name.trim(), value)
             {
                 report(cx, item.span, name.trim(), object);
             }
@@ -55,40 +76,83 @@ pub fn environment(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
         let Some(name) = entry.key.scalar() else { continue };
         // GitLab: {value: …, description: …}
         let value = entry.value.get("value").filter(|_| entry.value.entries().is_some()).unwrap_or(&entry.value);
-        if is_secret(name, value) {
+        // Travis: {global: [NAME=VALUE], jobs: […]}
+        if value.items().is_some() {
+            environment(cx, value, object);
+        }
+        if judge::node(name, value) {
             report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
+        }
+    }
+    if let Some(text) = node.scalar().filter(|text| text.contains('\n')) {
+        let inner = cx.inner(node, text, None);
+        let bare = zeroize::Zeroizing::new(lenient::without_templates(text));
+        if let Ok(stream) = Stream::read_any(&bare) {
+            stream.documents().iter().filter(|document| document.root.scalar().is_none()).for_each(|document| {
+                environment(&inner, &document.root, object);
+            });
         }
     }
 }
 
 /// `{name: NAME, value: VALUE}`
 pub fn variable(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
-    let (Some(name), Some(entry)) = (node.get("name").and_then(Node::scalar), node.entry("value")) else { return };
-    if is_secret(name, &entry.value) {
+    // CloudFormation begins names of fields with capitals.
+    let name = node.get("name").or_else(|| node.get("Name")).and_then(Node::scalar);
+    let (Some(name), Some(entry)) = (name, node.entry("value").or_else(|| node.entry("Value"))) else { return };
+    if judge::node(name, &entry.value) {
         report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
     }
 }
 
-/// Arguments of a command that hold a login in a URL.
-pub fn arguments(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
-    for item in node.items().unwrap_or_default() {
-        let Some(text) = item.scalar() else { continue };
-        let named = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).and_then(|flag| flag.split_once('='));
-        if let Some((flag, value)) = named
-            && !text.contains('\n')
-            && is_secret_text(flag, value)
-        {
-            report(cx, item.span, &format!("--{flag}"), object);
-        } else if text.len() < 4096 && password_in_url(text) {
-            report(cx, item.span, "a URL", object);
+/// Commands and arguments: a list of words, a list of lines, or a script.
+pub fn script(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
+    if let Some(items) = node.items() {
+        // Words of one command.
+        let words: Vec<Token<'_>> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| Some(Token { text: item.scalar()?, at: index }))
+            .filter(|token| !token.text.contains(char::is_whitespace) || token.text.contains("://"))
+            .collect();
+        command::literals(&words, |name, index| {
+            if let Some(item) = items.get(index) {
+                report(cx, item.alias.unwrap_or(item.span), name, object);
+            }
+        });
+        for item in items {
+            if item.scalar().is_some_and(|text| text.contains(' ')) {
+                lines(cx, item, object);
+            }
         }
+        return;
+    }
+    lines(cx, node, object);
+}
+
+fn lines(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
+    let NodeKind::Scalar { value, style, .. } = &node.kind else { return };
+    let exact = *style == Style::Literal && node.alias.is_none();
+    let inner = cx.inner(node, value, None);
+    let places = Lines::new(value);
+    let mut offset = 0;
+    for line in value.split_inclusive('\n') {
+        if line.len() < 8192 && !line.trim_start().starts_with('#') {
+            command::literals(&command::tokens(line), |name, at| {
+                if exact {
+                    report(&inner, places.span(offset + at..offset + at + 1), name, object);
+                } else {
+                    report(cx, node.alias.unwrap_or(node.span), name, object);
+                }
+            });
+        }
+        offset += line.len();
     }
 }
 
 /// Looks at what follows `--from-literal`, whatever file it stands in.
 pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
-    let rest = text.get(end..).unwrap_or_default();
-    let rest = &rest[..rest.find(['\n', '\r']).unwrap_or(rest.len())];
+    let rest = line_rest(text, end);
     let rest = rest.strip_prefix(['=', ' ']).unwrap_or_default();
     let (rest, quote) = match rest.chars().next() {
         Some(quote @ ('"' | '\'')) => (&rest[1..], Some(quote)),
@@ -99,19 +163,44 @@ pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Spa
         Some(quote @ ('"' | '\'')) => (&value[1..], Some(quote)),
         _ => (value, quote),
     };
-    let until = |c: char| quote.map_or(c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '|'), |quote| c == quote);
+    let until =
+        |c: char| quote.map_or(c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ';' | '|'), |quote| c == quote);
     let value = &value[..value.find(until).unwrap_or(value.len())];
-    if !name.contains(char::is_whitespace) && is_secret_text(name, value) {
+    if !name.contains(char::is_whitespace) && judge::text(name, value) {
         report(cx, place(), name, None);
     }
 }
 
-fn report(cx: &Cx<'_>, at: Span, name: &str, object: Option<&Named>) {
+/// Looks at what follows `--set` and the like in a text that is no manifest.
+pub fn flag(cx: &Cx<'_>, text: &str, range: std::ops::Range<usize>, place: impl Fn() -> Span) {
+    let rest = line_rest(text, range.start);
+    // Within the quotes of a program or of Markdown.
+    let rest = match text[..range.start].chars().next_back() {
+        Some(quote @ ('\'' | '"' | '`')) => rest.split(quote).next().unwrap_or_default(),
+        _ => rest,
+    };
+    let tokens = command::tokens(rest);
+    let wanted = tokens.len().min(2);
+    let mut found = None;
+    command::literals(&tokens[..wanted], |name, _| _ = found.get_or_insert_with(|| name.to_owned()));
+    if let Some(name) = found {
+        report(cx, place(), &name, None);
+    }
+}
+
+/// What stands on the line from a byte on, as far as anybody would write a command.
+fn line_rest(text: &str, from: usize) -> &str {
+    let rest = text.get(from..).unwrap_or_default();
+    let end = rest.bytes().take(2048).position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len().min(2048));
+    rest.get(..end).unwrap_or_default()
+}
+
+/// Says it.
+pub fn report(cx: &Cx<'_>, at: Span, name: &str, object: Option<&Named>) {
     let name = clean(name);
-    let (rule, message) = match cx.within {
-        Some(within) if within.starts_with("the annotation") => {
-            (&super::bul002::RULE, format!("a literal secret within {within}: {name}"))
-        }
+    let (rule, message) = match (cx.within_annotation(), cx.within) {
+        (Some(rule), Some(within)) => (rule, format!("a literal secret within {within}: {name}")),
+        _ if cx.in_config_map() => (&super::bul014::RULE, format!("a literal secret in a ConfigMap: {name}")),
         _ => (&RULE, format!("a literal secret in the environment: {name}")),
     };
     let mut finding = cx.finding(rule, at, message);

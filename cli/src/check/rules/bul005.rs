@@ -2,7 +2,8 @@
 
 use bulla::manifest::Node;
 
-use crate::check::cx::{Cx, GeneratorFile, Named, clean};
+use crate::check::cx::{Cx, GeneratorFile, Named, Taken, clean};
+use crate::check::judge;
 use crate::check::registry::{Rule, Severity};
 use crate::check::value::{Verdict, assess};
 
@@ -14,53 +15,61 @@ pub const RULE: Rule = Rule {
     page: include_str!("../../../../docs/rules/BUL005.md"),
 };
 
-/// Looks at a kustomization: its secretGenerators and its patches.
+/// Looks at a kustomization: its generators and its patches.
 pub fn kustomization(cx: &Cx<'_>, node: &Node) {
     for generator in node.get("secretGenerator").and_then(Node::items).unwrap_or_default() {
-        let name = clean(generator.get("name").and_then(Node::scalar).unwrap_or("(no name)"));
-        for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
-            let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('=')) else { continue };
-            if assess(value.trim_matches(['"', '\''])) != Verdict::Value {
-                continue;
-            }
-            let mut finding =
-                cx.finding(&RULE, literal.span, format!("secretGenerator {name} has a literal value: {}", clean(key)));
-            finding.help.push("seal it (bulla set FILE KEY), and list the file under resources".into());
-            finding.object = format!("secretGenerator/{name}");
-            finding.keys = vec![clean(key)];
-            cx.add(finding);
-        }
-        let read = |field: &str, env: bool| {
-            let node = generator.get(field);
-            let one = node.and_then(Node::scalar).map(str::to_owned);
-            let all = node
-                .and_then(Node::items)
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|item| item.scalar().map(str::to_owned));
-            for text in one.into_iter().chain(all) {
-                let path = text.split_once('=').map_or(text.as_str(), |(_, path)| path).to_owned();
-                cx.report.borrow_mut().generated_from.push(GeneratorFile { path, env });
-            }
-        };
-        read("env", true);
-        read("envs", true);
-        read("files", false);
+        secret_generator(cx, generator);
     }
     for generator in node.get("configMapGenerator").and_then(Node::items).unwrap_or_default() {
-        let object = Named {
-            kind: "ConfigMap".into(),
-            namespace: None,
-            name: generator.get("name").and_then(Node::scalar).map(clean),
-        };
-        for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
-            if let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('='))
-                && super::bul003::is_secret_text(key, value.trim_matches(['"', '\'']))
-            {
-                super::bul014::report(cx, literal.span, key, &object);
-            }
+        config_map_generator(cx, generator);
+    }
+    patches(cx, node);
+}
+
+/// A generator that is a file of its own, or stands under `generators`.
+pub fn builtin(cx: &Cx<'_>, node: &Node) {
+    match node.get("kind").and_then(Node::scalar) {
+        Some("SecretGenerator") => secret_generator(cx, node),
+        Some("ConfigMapGenerator") => config_map_generator(cx, node),
+        _ => {}
+    }
+}
+
+fn named(generator: &Node) -> Option<&str> {
+    let metadata = generator.get("metadata").and_then(|metadata| metadata.get("name"));
+    generator.get("name").or(metadata).and_then(Node::scalar)
+}
+
+fn secret_generator(cx: &Cx<'_>, generator: &Node) {
+    let name = clean(named(generator).unwrap_or("(no name)"));
+    for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
+        let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('=')) else { continue };
+        if assess(value.trim_matches(['"', '\''])) != Verdict::Value {
+            continue;
+        }
+        let mut finding =
+            cx.finding(&RULE, literal.span, format!("secretGenerator {name} has a literal value: {}", clean(key)));
+        finding.help.push("seal it (bulla set FILE KEY), and list the file under resources".into());
+        finding.object = format!("secretGenerator/{name}");
+        finding.keys = vec![clean(key)];
+        cx.add(finding);
+    }
+    reads(cx, generator, Taken::SecretEnv, Taken::SecretFile);
+}
+
+fn config_map_generator(cx: &Cx<'_>, generator: &Node) {
+    let object = Named { kind: "ConfigMap".into(), namespace: None, name: named(generator).map(clean) };
+    for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
+        if let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('='))
+            && judge::text(key, value.trim_matches(['"', '\'']))
+        {
+            super::bul014::report(cx, literal.span, key, Some(&object));
         }
     }
+    reads(cx, generator, Taken::ConfigEnv, Taken::ConfigFile);
+}
+
+fn patches(cx: &Cx<'_>, node: &Node) {
     for field in ["patches", "patchesJson6902", "patchesStrategicMerge"] {
         for patch in node.get(field).and_then(Node::items).unwrap_or_default() {
             let kind = patch.get("target").and_then(|target| target.get("kind")).and_then(Node::scalar);
@@ -77,9 +86,21 @@ pub fn kustomization(cx: &Cx<'_>, node: &Node) {
                         super::bul001::patch(&inner, &document.root);
                     }
                 } else {
-                    crate::check::scan::document(&inner, &document.root);
+                    crate::check::tree::document(&inner, &document.root);
                 }
             }
+        }
+    }
+}
+
+/// Notes the files that a generator reads.
+fn reads(cx: &Cx<'_>, generator: &Node, env: Taken, file: Taken) {
+    for (field, taken) in [("env", env), ("envs", env), ("files", file)] {
+        let node = generator.get(field);
+        let all = node.and_then(Node::items).unwrap_or_default().iter().filter_map(Node::scalar);
+        for text in node.and_then(Node::scalar).into_iter().chain(all) {
+            let path = text.split_once('=').map_or(text, |(_, path)| path).to_owned();
+            cx.report.borrow_mut().generated_from.push(GeneratorFile { path, taken });
         }
     }
 }

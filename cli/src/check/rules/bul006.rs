@@ -1,7 +1,9 @@
 //! BUL006: a value in an env file that is committed.
 
-use crate::check::cx::{Cx, clean, span_of};
+use crate::check::cx::{Cx, clean};
+use crate::check::judge;
 use crate::check::registry::{Rule, Severity};
+use crate::check::settings::assignment;
 use crate::check::value::{Verdict, assess};
 
 pub const RULE: Rule = Rule {
@@ -22,35 +24,15 @@ pub fn is_env_file(path: &str) -> bool {
     !example && (name == ".env" || name.ends_with(".env") || name.starts_with(".env."))
 }
 
-/// A line `KEY=VALUE`, or `export KEY=VALUE`: key and value, and the byte in the line at which the key begins.
-pub fn assignment(line: &str) -> Option<(&str, &str, usize)> {
-    let bare = line.trim_start();
-    if bare.starts_with(['#', ';', '!', '[']) {
-        return None;
-    }
-    let bare = bare.strip_prefix("export ").unwrap_or(bare).trim_start();
-    let at = line.len() - bare.len();
-    let end = bare.find(['=', ':'])?;
-    let key = bare[..end].trim_end();
-    let fits =
-        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/'));
-    let value = bare[end + 1..].trim();
-    let value = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => value[1..].split(quote).next().unwrap_or_default(),
-        _ => value.split(" #").next().unwrap_or(value).trim(),
-    };
-    fits.then_some((key, value, at))
-}
-
 /// Looks at the lines of an env file. `all`: every value counts, not only those under a telling name.
 pub fn lines(cx: &Cx<'_>, text: &str, all: bool) {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
         if let Some((key, value, at)) = assignment(line)
             && line[at + key.len()..].trim_start().starts_with('=')
-            && (if all { assess(value) == Verdict::Value } else { super::bul003::is_secret_text(key, value) })
+            && (if all { assess(value) == Verdict::Value } else { judge::text(key, value) })
         {
-            let span = span_of(text, offset + at..offset + at + key.len());
+            let span = cx.lines.span(offset + at..offset + at + key.len());
             let mut finding = cx.finding(&RULE, span, format!("a secret in an env file: {}", clean(key)));
             finding.excerpt = Some(crate::failure::Excerpt {
                 text: format!("{}=········", clean(key)),
@@ -71,7 +53,7 @@ pub fn lines(cx: &Cx<'_>, text: &str, all: bool) {
 /// A file that a secretGenerator takes as one value.
 pub fn whole(cx: &Cx<'_>, text: &str) {
     if assess(text) == Verdict::Value {
-        let mut finding = cx.finding(&RULE, span_of(text, 0..0), "a secretGenerator makes a Secret of this file");
+        let mut finding = cx.finding(&RULE, cx.lines.span(0..0), "a secretGenerator makes a Secret of this file");
         finding.excerpt = None;
         finding.help.push(format!(
             "bulla seal --name NAME -n NAMESPACE --from-file {} -w FILE     and take it out of Git",

@@ -44,6 +44,34 @@ pub fn at(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
     cx.add(finding);
 }
 
+/// Looks at what begins like PEM in base64.
+pub fn encoded(cx: &Cx<'_>, text: &str, start: usize, place: impl Fn() -> Span) {
+    const HEAD: usize = 64;
+    let rest = text.get(start..).unwrap_or_default();
+    let end = rest
+        .bytes()
+        .position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')))
+        .unwrap_or(rest.len());
+    let head = rest.get(..end.min(HEAD)).unwrap_or_default();
+    let Some(bytes) = crate::check::value::decode(head) else { return };
+    // A header alone is an example of one.
+    let is_key = bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE);
+    if is_key && end >= 100 {
+        key_store(cx, place(), "base64");
+    }
+}
+
+const PRIVATE: &[u8] = b"PRIVATE KEY";
+
+/// A store of keys, or keys in another encoding, with a private key in it.
+pub fn key_store(cx: &Cx<'_>, at: Span, what: &str) {
+    let mut finding = cx.finding(&RULE, at, format!("a private key in {what}"));
+    finding.excerpt = None;
+    finding.help.push("seal it (bulla seal --from-file), remove the file, and replace the key".into());
+    finding.keys = vec!["PRIVATE KEY".into()];
+    cx.add(finding);
+}
+
 /// How many characters of base64 follow, before anything that a key has not: line ends may be written as in JSON.
 fn body(text: &str) -> usize {
     let mut count = 0;

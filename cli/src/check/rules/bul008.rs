@@ -4,7 +4,7 @@ use bulla::manifest::Node;
 
 use crate::check::cx::Cx;
 use crate::check::registry::{Rule, Severity};
-use crate::check::value::{Verdict, assess};
+use crate::check::value::{Verdict, assess, assess_base64};
 
 pub const RULE: Rule = Rule {
     id: "BUL008",
@@ -31,7 +31,8 @@ pub fn mapping(cx: &Cx<'_>, node: &Node) -> bool {
                 continue;
             };
             // A placeholder in base64 is one too.
-            if assess(value) != Verdict::Value || entry.value.is_null() {
+            let verdict = if field == "client-key-data" { assess_base64(value) } else { assess(value) };
+            if verdict != Verdict::Value || entry.value.is_null() {
                 continue;
             }
             let mut finding = cx.finding(&RULE, entry.key.span, format!("a kubeconfig with a credential ({field})"));

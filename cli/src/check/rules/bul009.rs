@@ -14,9 +14,10 @@ pub const RULE: Rule = Rule {
     page: include_str!("../../../../docs/rules/BUL009.md"),
 };
 
-/// Looks at a mapping that may be a Docker configuration.
-pub fn mapping(cx: &Cx<'_>, node: &Node) {
-    if let Some(entry) = first(node) {
+/// Looks at a mapping that may be a Docker configuration; `true` when it is one with a login, of which all is said.
+pub fn mapping(cx: &Cx<'_>, node: &Node) -> bool {
+    let login = first(node);
+    if let Some(entry) = login {
         add(cx, entry);
     }
     // As a value: `.dockerconfigjson: eyJhdXRocyI6…`
@@ -34,6 +35,31 @@ pub fn mapping(cx: &Cx<'_>, node: &Node) {
             add(cx, &entry.key);
         }
     }
+    login.is_some()
+}
+
+/// Whether a value of a Secret is a Docker configuration that holds no login.
+pub fn is_without_login(key: &str, value: &str) -> bool {
+    if !matches!(key, ".dockerconfigjson" | ".dockercfg" | "config.json") {
+        return false;
+    }
+    let decoded = decode(value);
+    let text = decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or(value);
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+        && Stream::read_any(text)
+            .is_ok_and(|stream| stream.documents().iter().all(|document| !holds_login(&document.root, 0)))
+}
+
+/// Whether a field with a login is anywhere in a configuration, of whatever form.
+fn holds_login(node: &Node, depth: usize) -> bool {
+    node.entries().is_none_or(|entries| {
+        entries.iter().any(|entry| match (entry.key.scalar(), entry.value.scalar()) {
+            (Some("auth"), Some(value)) => login(value) == Verdict::Value,
+            (Some("password" | "identitytoken" | "registrytoken"), Some(value)) => assess(value) == Verdict::Value,
+            (_, Some(_)) => false,
+            _ => depth < 4 && entry.value.entries().is_some() && holds_login(&entry.value, depth + 1),
+        })
+    })
 }
 
 fn add(cx: &Cx<'_>, at: &Node) {

@@ -2,10 +2,11 @@
 
 use bulla::manifest::{Node, NodeKind, Span, Style};
 
-use super::bul003::{is_secret, is_secret_text};
-use super::bul006::assignment;
-use crate::check::cx::{Cx, Named, clean, span_of};
+use crate::check::cx::{Cx, Named, Origin, clean};
 use crate::check::registry::{Rule, Severity};
+use crate::check::settings::form;
+use crate::check::tree::{self, Place};
+use crate::check::{judge, keystore, scan, value};
 
 pub const RULE: Rule = Rule {
     id: "BUL014",
@@ -17,76 +18,63 @@ pub const RULE: Rule = Rule {
 
 /// Looks at the data of a ConfigMap.
 pub fn config_map(cx: &Cx<'_>, node: &Node, object: &Named) {
-    let Some(members) = node.get("data").and_then(|data| data.members().ok()) else { return };
-    for member in members {
+    for member in node.get("data").and_then(|data| data.members().ok()).unwrap_or_default() {
         let (Some(key), NodeKind::Scalar { value, style, .. }) = (member.key.scalar(), &member.value.kind) else {
             continue;
         };
-        if !value.contains('\n') {
-            if is_secret(key, member.value) {
-                report(cx, member.key.alias.unwrap_or(member.key.span), key, object);
-            }
-            continue;
+        // A manifest in it, however it is written.
+        super::bul002::scalar(cx, member.value, key);
+        let json = value.trim_start().starts_with('{') && value.trim_end().ends_with('}');
+        if value.contains('\n') || json || matches!(style, Style::Literal | Style::Folded) {
+            let place = if super::bul003::is_values_file(key) { Place::Values } else { Place::ConfigFile };
+            tree::within(cx, member.value, value, key, Some(object), place);
+        } else if judge::node(key, member.value) {
+            report(cx, member.key.alias.unwrap_or(member.key.span), key, Some(object));
         }
-        // A file: properties, env, INI, YAML by lines.
-        let inner = cx.inner(member.value, value, None);
-        let exact = *style == Style::Literal;
-        let mut offset = 0;
-        for line in value.split_inclusive('\n') {
-            let found = assignment(line)
-                .filter(|(name, text, _)| is_secret_text(name, text.trim_matches(['"', '\'', ','])))
-                .or_else(|| setting(line).filter(|(name, text, _)| is_secret_text(name, text)));
-            if let Some((name, _, at)) = found {
-                let span = span_of(value, offset + at..offset + at + name.len());
-                if exact {
-                    report(&inner, span, name, object);
-                } else {
-                    report(cx, member.key.span, name, object);
-                }
+    }
+    for member in node.get("binaryData").and_then(|data| data.members().ok()).unwrap_or_default() {
+        let Some(bytes) = member.value.scalar().and_then(value::decode) else { continue };
+        if keystore::has_private_key(&bytes) {
+            super::bul007::key_store(cx, member.key.alias.unwrap_or(member.key.span), "a key store in a ConfigMap");
+        } else if let Ok(text) = std::str::from_utf8(&bytes) {
+            let within = format!("the binary data of {}", clean(member.key.scalar().unwrap_or_default()));
+            let at = cx.place(member.key.alias.unwrap_or(member.key.span));
+            let inner = Cx { origin: Origin::Fixed(at), ..cx.inner(member.value, text, Some(&within)) };
+            if text.contains("kind") && text.contains("Secret") {
+                scan::read(&inner, text);
             }
-            offset += line.len();
+            if !text.contains("PRIVATE KEY-----") {
+                continue;
+            }
+            super::bul007::key_store(cx, member.key.alias.unwrap_or(member.key.span), "base64 in a ConfigMap");
         }
     }
 }
 
-/// A name and its value, and where the name begins, in lines that join them otherwise than by a sign: an element of XML, SQL's
-/// `PASSWORD '…'`, and directives (`requirepass …`, CoreDNS's `secret NAME …`).
-fn setting(line: &str) -> Option<(&str, &str, usize)> {
-    let bare = line.trim();
-    let at = line.len() - line.trim_start().len();
-    if let Some(rest) = bare.strip_prefix('<') {
-        let (tag, rest) = rest.split_once('>')?;
-        let (value, end) = rest.split_once("</")?;
-        return (end.strip_suffix('>') == Some(tag)).then_some((tag, value, at + 1));
+/// A file that a configMapGenerator takes as it is.
+pub fn file(cx: &Cx<'_>, text: &str) {
+    let name = cx.file.rsplit('/').next().unwrap_or(cx.file);
+    let lower = name.to_ascii_lowercase();
+    if tree::is_translation(&lower) {
+        return;
     }
-    if bare.starts_with(['#', ';', '!', '[', '-', '/']) {
-        return None;
+    let inner = Cx { place: Some(Place::ConfigFile), ..*cx };
+    if [".yaml", ".yml", ".json"].iter().any(|end| lower.ends_with(end)) && scan::read(&inner, text) {
+        return;
     }
-    let lower = bare.to_ascii_lowercase();
-    for (mark, name) in [("password '", 8), ("identified by '", 13)] {
-        if let Some(found) = lower.find(mark) {
-            let value = bare.get(found + mark.len()..)?.split('\'').next()?;
-            let name = if name == 8 { bare.get(found..found + name)? } else { "password" };
-            return Some((name, value, at + found));
-        }
-    }
-    let words: Vec<&str> = bare.split_whitespace().take(4).collect();
-    match words.as_slice() {
-        [name, value] | [name, _, value]
-            if !name.ends_with([':', '=']) && !matches!(words.get(1), Some(&"=" | &":")) =>
-        {
-            Some((name, value.trim_end_matches(';').trim_matches(['"', '\'']), at))
-        }
-        _ => None,
-    }
+    tree::lines(text, form(name, text), true, |name, at| report(&inner, at, name, None));
 }
 
 /// Says it.
-pub fn report(cx: &Cx<'_>, at: Span, name: &str, object: &Named) {
+pub fn report(cx: &Cx<'_>, at: Span, name: &str, object: Option<&Named>) {
     let name = clean(name);
-    let mut finding = cx.finding(&RULE, at, format!("a literal secret in ConfigMap {}: {name}", object.called()));
+    let message = match object {
+        Some(object) => format!("a literal secret in ConfigMap {}: {name}", object.called()),
+        None => format!("a literal secret in a file that becomes a ConfigMap: {name}"),
+    };
+    let mut finding = cx.finding(cx.within_annotation().unwrap_or(&RULE), at, message);
     finding.help.push("put it into a Secret, and seal that one: bulla set FILE KEY".into());
-    finding.object = object.path();
+    finding.object = object.map(Named::path).unwrap_or_default();
     finding.keys = vec![name];
     cx.add(finding);
 }

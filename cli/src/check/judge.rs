@@ -1,0 +1,148 @@
+//! Whether a literal under a name is a secret, as the two together say: what every rule outside of Secrets asks.
+
+use bulla::manifest::{Ambiguity, Node, Tag};
+
+use super::login;
+use super::names::{Says, says};
+use super::value::{LITERAL, Verdict, assess, is_of_words, is_resource_name, is_stock, looks_random};
+
+/// Of a node under a name.
+pub fn node(name: &str, value: &Node) -> bool {
+    node_as(says(name), name, value)
+}
+
+/// The same, where what the name says is known.
+pub fn node_as(says: Says, name: &str, value: &Node) -> bool {
+    let Some(text) = value.scalar() else { return false };
+    // !Ref, !vault, !secret: another tool puts something there.
+    if value.tag == Tag::Custom || matches!(value.not_text(), Some(Ambiguity::Null | Ambiguity::Bool)) {
+        return false;
+    }
+    text_as(says, name, text)
+}
+
+/// Of a text under a name.
+pub fn text(name: &str, text: &str) -> bool {
+    text_as(says(name), name, text)
+}
+
+/// The same, where what the name says is known.
+pub fn text_as(says: Says, name: &str, text: &str) -> bool {
+    let text = text.trim();
+    if says == Says::Nothing && !text.contains("://") && !text.contains('=') && !text.contains("@tcp(") {
+        return false;
+    }
+    if assess(text) != Verdict::Value {
+        return false;
+    }
+    if login::is_in(text) {
+        return true;
+    }
+    let plain = is_plain(text) && !(text.contains(' ') && name.to_ascii_lowercase().ends_with("phrase"));
+    if says == Says::Nothing || is_stock(text) || repeats(name, text) || plain {
+        return false;
+    }
+    match says {
+        Says::Nothing => false,
+        Says::Secret => {
+            !(is_resource_name(text)
+                && text.split(['-', '.']).any(|word| {
+                    matches!(
+                        word,
+                        "secret" | "secrets" | "credentials" | "password" | "token" | "key" | "creds" | "auth" | "tls"
+                    )
+                }))
+        }
+        // Lower-case words, joined or one alone: how Secrets are called.
+        Says::Named => {
+            let lower = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+            !(lower && is_of_words(text))
+        }
+        // Of a header, what follows the scheme.
+        Says::Perhaps => {
+            let bare = ["Bearer ", "Basic ", "Token "].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+            text.contains(LITERAL) || looks_random(bare.unwrap_or(text))
+        }
+    }
+}
+
+/// Whether a value repeats its name: `password: password`, `DB_PASSWORD: db-password`.
+pub fn repeats(name: &str, text: &str) -> bool {
+    let bare =
+        |text: &str| -> String { text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect() };
+    text.len() <= name.len() + 8 && bare(text) == bare(name)
+}
+
+/// An address without a login, a path, a number, a time, a sentence: nothing that a password is.
+fn is_plain(text: &str) -> bool {
+    (text.contains("://") && !text.contains(' '))
+        || (text.starts_with(['/', '.', '~']) && text[1..].contains('/') && !text.contains([' ', '+', '=']))
+        || text.parse::<u16>().is_ok()
+        || is_duration(text)
+        || is_version(text)
+        || text.split([',', ' ']).count() > 3
+}
+
+/// `1.7.0`, `^2.0`, `>=1.2.3-rc.1`, `10.0.0.1`: of a package that is called so.
+fn is_version(text: &str) -> bool {
+    let bare = text.trim_start_matches(['^', '~', '>', '<', '=', 'v', ' ']);
+    let mut parts = bare.split('.');
+    let mut number = || parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let lead = number() && (number() || bare.ends_with(".x") || bare.ends_with(".*"));
+    lead && text.len() <= 24
+}
+
+/// `30d`, `15m`, `1h30m`, `250ms`.
+fn is_duration(text: &str) -> bool {
+    let units = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    text.len() <= 12
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && !units.is_empty()
+        && text
+            .split(|c: char| c.is_ascii_digit() || c == '.')
+            .filter(|unit| !unit.is_empty())
+            .all(|unit| matches!(unit, "ns" | "us" | "µs" | "ms" | "s" | "m" | "h" | "d" | "w" | "y"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_value_say_it_together() {
+        for (name, value) in [
+            ("password", "hunter2"),
+            ("password", "letmein"),
+            ("clientSecret", "nT~8Q~Xo5vB2mL"),
+            ("sessionSecret", "kitten-Avalanche-5"),
+            ("token", "9d3f7b1c5a2e8046"),
+            ("url", "postgres://shop:s3cr3t9x@db/shop"),
+            ("Authorization", "Bearer 8fK2lw0Zq9VbX3"),
+            ("x", "Server=sql;User Id=a;Password=S3agull;"),
+            ("argocdServerAdminPassword", "$2a$10$Zr0n3bYxUq1cV5mT8wKfLu"),
+        ] {
+            assert!(text(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("password", "postgres"),
+            ("password", "shop-db-credentials"),
+            ("dbPassword", "db-password"),
+            ("clientSecret", "grafana-oauth"),
+            ("grafanaSecret", "grafana"),
+            ("token", "my-token-2"),
+            ("tokenTtl", "9d3f7b1c5a2e8046"),
+            ("apiToken", "15m"),
+            ("apiToken", "1h30m"),
+            ("generate-password", "^1.7.0"),
+            ("jwt-token", "2.x"),
+            ("password", "12345"),
+            ("password", "at least twelve characters long"),
+            ("apiKey", "/etc/keys/api"),
+            ("webhookToken", "https://hooks.example.org"),
+            ("secretKey", "API_TOKEN_V2"),
+            ("url", "amqp://guest:guest@rabbit"),
+        ] {
+            assert!(!text(name, value), "{name}: {value}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The words that are looked for in every byte, and whether a file is worth more than that.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::scan::Sort;
+use super::{glance, rules};
+use crate::failure::{Failure, Result};
+
+/// What a word in a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The end of the header of a private key.
+    PrivateKey,
+    /// The begin of PEM in base64.
+    Encoded,
+    /// An age identity.
+    Identity,
+    /// The begin of a JSON Web Token.
+    Claims,
+    /// A comment that allows something.
+    Allow,
+    FromLiteral,
+    /// A flag of a command line of which the value may be secret.
+    Flag,
+    /// There may be a manifest in this text.
+    Fragment,
+    /// How the tokens of a vendor begin: the number of the form.
+    Vendor(usize),
+}
+
+/// In all files.
+const EVERYWHERE: &[(&str, Word)] = &[
+    ("PRIVATE KEY-----", Word::PrivateKey),
+    ("PRIVATE KEY BLOCK-----", Word::PrivateKey),
+    ("LS0tLS1CRUdJTi", Word::Encoded),
+    ("AGE-SECRET-KEY-", Word::Identity),
+    ("eyJ", Word::Claims),
+    ("bulla:allow", Word::Allow),
+    ("--from-literal", Word::FromLiteral),
+];
+
+/// In files that are no manifests, besides.
+const TEXTS: &[(&str, Word)] = &[
+    ("--docker-password", Word::Flag),
+    ("--set ", Word::Flag),
+    ("--set=", Word::Flag),
+    ("--set-string", Word::Flag),
+    ("kind: Secret", Word::Fragment),
+    ("\"kind\": \"Secret\"", Word::Fragment),
+    ("\"kind\":\"Secret\"", Word::Fragment),
+    ("kind: \"Secret\"", Word::Fragment),
+    ("apiVersion: ", Word::Fragment),
+    ("```y", Word::Fragment),
+    ("~~~y", Word::Fragment),
+];
+
+/// Parts of telling names, in the cases in which names are written. The first letter is left out where it may be of either case.
+#[rustfmt::skip]
+const NAMES: &[&str] = &[
+    "ecret", "ECRET", "assw", "ASSW", "oken", "OKEN", "redential", "REDENTIAL", "assphrase", "ASSPHRASE", "pikey", "piKey", "pi-key", "pi_key",
+    "PI_KEY", "API-KEY", "APIKEY", "pwd", "PWD", "Pwd", "_PASS", "Pass", "_pass", "-pass", "pass:", "pass\"", "pass ", "auth:", "auth\"", "Auth:", "AUTH",
+    "epper", "EPPER", "salt", "SALT", "Salt", "creds", "Creds", "CREDS", "_KEY", "-KEY", "-key", "_key", "Key", "key:", "key=", "psk", "PSK", "_pw", "_PW",
+    "Pw", "pin:", "hmac", "HMAC", "PIN", "ookie", "requirepass", "masterauth", "ennwort", "ontrase", "otdepasse", "enha", "earer", "pat:", "PAT", "igning",
+];
+
+/// Words by which a file is parsed in any case, and an address, of which the login decides.
+const SURE: &[&str] = &[
+    "auths",
+    "ockercfg",
+    "ockerconfig",
+    "-key-data",
+    "bulla.dev/",
+    "encryptedData",
+    "binaryData",
+    "secretGenerator",
+    "configMapGenerator",
+    "SecretGenerator",
+    "<<<<<<< ",
+    "\n\t",
+    "ecretStore",
+];
+const ADDRESS: &str = "://";
+
+/// The words, made ready.
+pub struct Words {
+    everywhere: AhoCorasick,
+    texts: AhoCorasick,
+    names: AhoCorasick,
+}
+
+fn vendors() -> impl Iterator<Item = (&'static str, Word)> {
+    rules::bul018::beginnings().enumerate().map(|(which, begin)| (begin, Word::Vendor(which)))
+}
+
+fn words(sort: Sort, pattern: usize) -> Word {
+    let texts: &[(&str, Word)] = if is_manifest(sort) { &[] } else { TEXTS };
+    let known = EVERYWHERE.get(pattern).or_else(|| texts.get(pattern.wrapping_sub(EVERYWHERE.len())));
+    known.map_or_else(|| Word::Vendor(pattern - EVERYWHERE.len() - texts.len()), |(_, word)| *word)
+}
+
+fn is_manifest(sort: Sort) -> bool {
+    sort == Sort::Manifest
+}
+
+impl Words {
+    pub fn new() -> Result<Self> {
+        // Leftmost: the library then looks for the beginnings of words with vector instructions.
+        let build = |words: Vec<&str>| {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostFirst)
+                .build(words)
+                .map_err(|error| Failure::new(format!("can't prepare the search: {error}")))
+        };
+        let bare = |words: &[(&'static str, Word)]| words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        let vendors: Vec<&str> = vendors().map(|(word, _)| word).collect();
+        Ok(Self {
+            everywhere: build([bare(EVERYWHERE), vendors.clone()].concat())?,
+            texts: build([bare(EVERYWHERE), bare(TEXTS), vendors].concat())?,
+            names: build([SURE, &[ADDRESS], NAMES].concat())?,
+        })
+    }
+
+    const fn of(&self, sort: Sort) -> &AhoCorasick {
+        match sort {
+            Sort::Manifest => &self.everywhere,
+            _ => &self.texts,
+        }
+    }
+
+    /// Whether there is a word in these bytes that has a form of its own.
+    pub fn is_worth_searching(&self, sort: Sort, bytes: &[u8]) -> bool {
+        self.of(sort).is_match(bytes)
+    }
+
+    /// Gives each such word, and its begin and end.
+    pub fn each(&self, sort: Sort, text: &str, mut each: impl FnMut(Word, usize, usize)) {
+        for found in self.of(sort).find_iter(text.as_bytes()) {
+            each(words(sort, found.pattern().as_usize()), found.start(), found.end());
+        }
+    }
+
+    /// Whether names in these bytes may say that a value is secret.
+    pub fn is_worth_parsing(&self, sort: Sort, bytes: &[u8]) -> bool {
+        if sort == Sort::Text {
+            return false;
+        }
+        if !is_manifest(sort) {
+            return self.names.is_match(bytes) || matches!(sort, Sort::Logins(_));
+        }
+        let mut from = 0;
+        for found in self.names.find_iter(bytes) {
+            if found.start() < from {
+                continue;
+            }
+            // The first that matches counts: the sure ones stand before the others.
+            match found.pattern().as_usize() {
+                which if which < SURE.len() => return true,
+                which if which == SURE.len() => {
+                    if glance::address(bytes, found.end()) {
+                        return true;
+                    }
+                }
+                _ => {
+                    let (end, active) = glance::word(bytes, found.start());
+                    if active {
+                        return true;
+                    }
+                    from = end;
+                }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_their_meaning() {
+        let words = Words::new().expect("builds");
+        let all = |sort: Sort, text: &str| {
+            let mut found = Vec::new();
+            words.each(sort, text, |word, start, end| found.push((word, text[start..end].to_owned())));
+            found
+        };
+        let text = "eyJ --set a apiVersion: v1 glpat-x -----BEGIN PRIVATE KEY-----";
+        assert_eq!(
+            all(Sort::Text, text).iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+            [Word::Claims, Word::Flag, Word::Fragment, Word::Vendor(6), Word::PrivateKey]
+        );
+        assert_eq!(
+            all(Sort::Manifest, text).iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+            [Word::Claims, Word::Vendor(6), Word::PrivateKey]
+        );
+        assert!(words.is_worth_parsing(
+            Sort::Manifest,
+            b"kind: Secret
+"
+        ));
+        assert!(words.is_worth_parsing(
+            Sort::Manifest,
+            b"url: https://a:b@c
+"
+        ));
+        assert!(!words.is_worth_parsing(
+            Sort::Manifest,
+            b"url: https://a/b@c
+secretName: a
+"
+        ));
+    }
+}
