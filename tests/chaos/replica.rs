@@ -43,8 +43,10 @@ struct Life {
     /// A log that shows what none may show.
     shown: Vec<String>,
     starts: u32,
+    /// Attempts to start it since it ran last.
+    failed: u32,
     lost: u32,
-    /// Warnings by their text, for the report.
+    /// The end of the log of the process before.
     last_log: String,
 }
 
@@ -196,8 +198,11 @@ impl Replica {
         match self.launch() {
             Ok(process) => {
                 life.starts += 1;
+                life.failed = 0;
                 life.process = Some(process);
             }
+            // The network of the process before may not have been taken down yet.
+            Err(_) if life.failed < 100 => life.failed += 1,
             Err(error) => life.wrong.push(format!("replica {} did not start: {error:#}", self.number)),
         }
     }
@@ -227,13 +232,16 @@ impl Replica {
 
     /// Sends a signal, if it runs.
     pub fn signal(&self, signal: Signal) {
+        // With the lock held: nobody takes down the end of this process, or starts another, in between.
+        let life = lock(&self.life);
+        let Some(process) = life.process.as_ref().filter(|process| matches!(process.status(), Ok(None))) else {
+            return;
+        };
         if matches!(signal, Signal::Term | Signal::Kill | Signal::Int) {
             self.doomed.store(true, Ordering::Release);
         }
-        if let Some(process) = &lock(&self.life).process {
-            // It may have ended in this moment.
-            process.signal(signal).ok();
-        }
+        // It may have ended in this moment.
+        process.signal(signal).ok();
     }
 
     /// Whether it says that it leads.

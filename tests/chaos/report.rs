@@ -76,7 +76,7 @@ pub fn text(
             "| {fault} | {} | {} | {:.2} s | {:.2} s | {} |",
             rounds.len(),
             seconds(longest),
-            after.get(after.len() / 2).copied().unwrap_or_default().as_secs_f64(),
+            after.get(after.len().saturating_sub(1) / 2).copied().unwrap_or_default().as_secs_f64(),
             after.last().copied().unwrap_or_default().as_secs_f64(),
             meanwhile.map(|time| format!("{:.2} s", time.as_secs_f64())).unwrap_or_default(),
         ));
