@@ -255,3 +255,124 @@ proptest! {
         }
     }
 }
+
+/// How a sealed text stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Written {
+    Plain,
+    Single,
+    Double,
+    Folded,
+    /// With a line end at its end, which readers of the format ignore.
+    Literal,
+}
+
+/// How a whole file is laid out.
+#[derive(Clone, Debug)]
+struct Layout {
+    step: usize,
+    eol: &'static str,
+    template_first: bool,
+    more: bool,
+}
+
+/// An item: its key, its text, how it stands there, and whether comments stand above and behind it.
+type Line = (String, String, Written, bool, bool);
+
+/// The file.
+fn laid_out(items: &[Line], layout: &Layout) -> String {
+    let pad = |depth: usize| " ".repeat(depth * layout.step);
+    let template = format!("{}template:\n{}type: Opaque # as ever\n", pad(1), pad(2));
+    let mut text = String::from("# top\nkind: SealedSecret\napiVersion: \"bitnami.com/v1alpha1\"\nmetadata:\n");
+    text.push_str(&format!("{0}name: db   # kept\n{0}namespace: 'shop'\nspec:\n", pad(1)));
+    if layout.template_first {
+        text.push_str(&template);
+    }
+    text.push_str(&format!("{}encryptedData:\n", pad(1)));
+    for (key, value, written, above, behind) in items {
+        if *above {
+            text.push_str(&format!("{}# about {key}\n", pad(2)));
+        }
+        let behind = if *behind { format!(" # behind {key}") } else { String::new() };
+        let value = match written {
+            Written::Plain => format!("{value}{behind}"),
+            Written::Single => format!("'{value}'{behind}"),
+            Written::Double => format!("\"{value}\"{behind}"),
+            Written::Folded => format!(">-\n{}{value}", pad(3)),
+            Written::Literal => format!("|\n{}{value}", pad(3)),
+        };
+        text.push_str(&format!("{}{key}: {value}\n", pad(2)));
+    }
+    if !layout.template_first {
+        text.push_str(&template);
+    }
+    if layout.more {
+        text.push_str("---\n# another\n{a:   [1, 2],   b: c}\n");
+    }
+    text.replace('\n', layout.eol)
+}
+
+fn lines() -> impl Strategy<Value = Vec<Line>> {
+    let written =
+        prop::sample::select(vec![Written::Plain, Written::Single, Written::Double, Written::Folded, Written::Literal]);
+    prop::collection::btree_map("[a-m][a-z.]{0,5}", (written, any::<bool>(), any::<bool>(), 0..60_usize), 2..6)
+        .prop_map(|items| {
+            items
+                .into_iter()
+                .map(|(key, (written, above, behind, length))| {
+                    (key, format!("Ag{}", "B".repeat(length)), written, above, behind)
+                })
+                .collect()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn in_a_file_of_any_style_only_the_bytes_of_an_item_change(
+        mut items in lines(),
+        step in prop::sample::select(vec![2_usize, 4]),
+        eol in prop::sample::select(vec!["\n", "\r\n"]),
+        template_first in any::<bool>(),
+        more in any::<bool>(),
+        at in any::<prop::sample::Index>(),
+        what in 0..3,
+        new in "[n-z]{1,4}|[a-m]{7}",
+    ) {
+        let layout = Layout { step, eol, template_first, more };
+        let before = laid_out(&items, &layout);
+        let mut stream = Stream::read(before.as_bytes()).unwrap();
+        let sealed = stream.object(0).unwrap().bitnami().unwrap().sealed;
+        let mut after = sealed.clone();
+        let index = at.index(items.len());
+        let set = |after: &mut BitnamiSealedSecret, key: &str| {
+            set_all(after, &[(key, &value("v"))], &KEYS[0].1, None).unwrap();
+            after.spec.encrypted_data[key].clone()
+        };
+        match what {
+            0 => {
+                let text = set(&mut after, &items[index].0.clone());
+                let (_, value, written, ..) = &mut items[index];
+                *value = text;
+                // A line end at the end can't be kept in the place of another text.
+                if *written == Written::Literal {
+                    *written = Written::Plain;
+                    items[index].4 = false;
+                }
+            }
+            1 => {
+                let text = set(&mut after, &new);
+                let place = items.iter().take_while(|(key, ..)| *key < new).count();
+                items.insert(place, (new.clone(), text, Written::Plain, false, false));
+            }
+            _ => {
+                prop_assert!(unset(&mut after, &items[index].0));
+                items.remove(index);
+            }
+        }
+        stream.apply(&edits(0, &sealed.spec, &after.spec)).unwrap();
+        prop_assert_eq!(stream.text(), laid_out(&items, &layout));
+        prop_assert_eq!(stream.object(0).unwrap().bitnami().unwrap().sealed.spec, after.spec);
+    }
+}
