@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of one machine, side by side in one run. Medians of several runs; never part of the tests.
 
 mod bitnami;
+mod bitnami_files;
 mod check;
 mod cli;
 mod controller;
@@ -114,6 +115,9 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.controller_only && !args.bitnami_only {
         cli::offline(args, &programs, &mut table)?;
         check::check(args, &programs, &mut table)?;
+    }
+    if !args.controller_only {
+        bitnami_files::offline(args, &programs, &mut table)?;
     }
     bitnami::openings(&mut table)?;
     let mut namespaces = args.namespaces;
