@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod cluster {
+    mod admission;
     mod bitnami;
     mod bitnami_http;
     mod bitnami_objects;
@@ -11,6 +12,7 @@ mod cluster {
     mod http;
     mod keys;
     mod kubeseal;
+    mod manifests;
     mod migrate;
     mod objects;
     mod ownership;

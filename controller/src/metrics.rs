@@ -239,3 +239,7 @@ pub fn text(registry: &Registry) -> String {
     let _ = encode(&mut text, registry);
     text
 }
+
+#[cfg(test)]
+#[path = "monitoring_tests.rs"]
+mod monitoring;

@@ -103,6 +103,14 @@ pub fn build_oracles() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Builds what judges files that are shipped for other programs, by their own rules: a Go program too.
+pub fn build_linters() -> Result<PathBuf> {
+    let program = target().join("oracles/linters");
+    let mut build = command("go");
+    succeed(build.current_dir(root().join("tests/linters")).args(["build", "-o"]).arg(&program).arg("."))?;
+    Ok(program)
+}
+
 /// The manifests in `tests/fixtures/manifests` that hold Secrets to seal: not those that are sealed already, nor the template.
 pub fn fixtures() -> Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();

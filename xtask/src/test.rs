@@ -6,24 +6,30 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use bulla_tests::{build_control_plane, netns};
 
-use crate::run::{build_oracles, build_programs, build_tests, cargo, command, output, root, succeed, target, tee};
+use crate::run::{
+    build_linters, build_oracles, build_programs, build_tests, cargo, command, output, root, succeed, target, tee,
+};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only these steps: format, lint, docs, oracles, unit, cluster, fuzz, dependencies
+    /// Only these steps: format, lint, docs, manifests, oracles, unit, cluster, fuzz, dependencies
     steps: Vec<String>,
     /// For how long each fuzz target runs, in seconds
     #[arg(long, default_value_t = 15)]
     fuzz_seconds: u32,
 }
 
+/// Programs of the tests that are written in Go.
+const GO_MODULES: [&str; 3] = ["tests/oracles", "tests/linters", "tests/controlplane"];
+
 type Step = fn(&Args, &mut Summary) -> Result<()>;
 
-const STEPS: [(&str, &str, Step); 8] = [
+const STEPS: [(&str, &str, Step); 9] = [
     ("format", "formatting", format),
     ("lint", "clippy, warnings denied", lint),
     ("docs", "documentation, warnings denied", docs),
+    ("manifests", "workflows and examples, by other programs' own rules", manifests),
     ("oracles", "the independent implementation in Go", oracles),
     ("unit", "unit, property, CLI and documentation tests", unit),
     ("cluster", "tests on a real API server", cluster),
@@ -85,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn format(_: &Args, _: &mut Summary) -> Result<()> {
     succeed(cargo().args(["fmt", "--all", "--check"]))?;
-    for module in ["tests/oracles", "tests/controlplane"] {
+    for module in GO_MODULES {
         let unformatted = output(command("gofmt").arg("-l").arg(module))?;
         ensure!(unformatted.is_empty(), "gofmt would change:\n{unformatted}");
     }
@@ -94,7 +100,7 @@ fn format(_: &Args, _: &mut Summary) -> Result<()> {
 
 fn lint(_: &Args, _: &mut Summary) -> Result<()> {
     succeed(cargo().args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    for module in ["tests/oracles", "tests/controlplane"] {
+    for module in GO_MODULES {
         succeed(command("go").current_dir(root().join(module)).args(["vet", "./..."]))?;
     }
     Ok(())
@@ -102,6 +108,21 @@ fn lint(_: &Args, _: &mut Summary) -> Result<()> {
 
 fn docs(_: &Args, _: &mut Summary) -> Result<()> {
     succeed(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"]))
+}
+
+fn manifests(_: &Args, _: &mut Summary) -> Result<()> {
+    let linters = build_linters()?;
+    // The action is composite: its steps are linted as those of a workflow with its inputs.
+    succeed(command(&linters).args(["workflows", "deploy/ci/github-workflow.yaml", "action.yml"]))?;
+    let mut policies = Vec::new();
+    for entry in std::fs::read_dir(root().join("deploy/examples"))? {
+        let policy = entry?.path().join(".bulla.yaml");
+        if policy.is_file() {
+            policies.push(policy);
+        }
+    }
+    ensure!(!policies.is_empty(), "no example has a policy");
+    succeed(command(&linters).args(["schema", "docs/policy.schema.json"]).args(policies))
 }
 
 fn oracles(_: &Args, summary: &mut Summary) -> Result<()> {
@@ -122,10 +143,16 @@ fn prepare_oracles() -> Result<(PathBuf, PathBuf)> {
 
 fn unit(_: &Args, summary: &mut Summary) -> Result<()> {
     let (oracles, vectors) = prepare_oracles()?;
+    let linters = build_linters()?;
     let mut test = cargo();
     test.args(["test", "--locked", "--workspace", "--exclude", "bulla-tests"])
+        .env("BULLA_LINTERS", linters)
         .env("BULLA_CCTV", vectors)
         .env("BULLA_ORACLES", oracles);
+    match pre_commit() {
+        Ok(program) => _ = test.env("BULLA_PRE_COMMIT", program),
+        Err(error) => bulla_tests::skip(format!("the hook in pre-commit: {error:#}")),
+    }
     let (passed, text) = tee(&mut test)?;
     summary.read("unit", &text);
     ensure!(passed, "a test failed");
@@ -135,6 +162,7 @@ fn unit(_: &Args, summary: &mut Summary) -> Result<()> {
 fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
     let programs = build_programs(false)?;
     let (oracles, _) = prepare_oracles()?;
+    let linters = build_linters()?;
     let plane = build_control_plane()?;
     let isolated = netns::available();
     if let Err(reason) = &isolated {
@@ -146,6 +174,7 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
             .current_dir(root().join("tests"))
             .env("BULLA_BIN_DIR", &programs)
             .env("BULLA_ORACLES", &oracles)
+            .env("BULLA_LINTERS", &linters)
             .env("BULLA_TEST_CONTROLPLANE", &plane);
         println!("-- {name}");
         let (passed, text) = tee(&mut command)?;
@@ -157,11 +186,7 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
 
 /// A tool that is a cargo subcommand: from PATH, else from the user's cache, else installed there from the registry.
 fn tool(name: &str) -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME is set")?
-        .join("bulla/tools");
+    let cache = tools()?;
     let cached = cache.join("bin").join(name);
     if command(name).arg("--version").output().is_ok_and(|found| found.status.success()) {
         return Ok(name.into());
@@ -171,6 +196,31 @@ fn tool(name: &str) -> Result<PathBuf> {
         succeed(cargo().args(["install", "--quiet", "--locked", "--root"]).arg(&cache).arg(name))?;
     }
     Ok(cached)
+}
+
+/// The `cache` of [`tool`].
+fn tools() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("bulla/tools"))
+}
+
+/// pre-commit: from PATH, else from the user's cache, else installed there from the registry of Python's packages.
+fn pre_commit() -> Result<PathBuf> {
+    const VERSION: &str = "4.3.0";
+    if command("pre-commit").arg("--version").output().is_ok_and(|found| found.status.success()) {
+        return Ok("pre-commit".into());
+    }
+    let folder = tools()?.join(format!("pre-commit-{VERSION}"));
+    let program = folder.join("bin/pre-commit");
+    if !program.is_file() {
+        println!("installing pre-commit (once)");
+        output(command("python3").args(["-m", "venv"]).arg(&folder))?;
+        let package = format!("pre-commit=={VERSION}");
+        output(command(folder.join("bin/pip")).args(["install", "--quiet", &package]))?;
+    }
+    Ok(program)
 }
 
 fn fuzz(args: &Args, _: &mut Summary) -> Result<()> {
