@@ -9,7 +9,7 @@ use bulla::open::open;
 use bulla::recipient::{NameSource, Targets, parse_identities, parse_recipients};
 use bulla::scope::Scope;
 
-use super::{Args, ITEMS, Table, measure, median_of, secret};
+use super::{Args, ITEMS, Table, measure, median_of, peak, secret};
 use crate::run::{command, fixtures, output, root};
 
 const MANIFESTS: usize = 1000;
@@ -37,9 +37,6 @@ pub fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     fs::write(path("one.yaml"), manifest(0))?;
     fs::write(path("many.yaml"), (0..MANIFESTS).map(|n| format!("---\n{}", manifest(n))).collect::<String>())?;
 
-    table.row("start: bulla --version", median_of(args.runs, || measure(&mut bulla(&["--version"])))?, "ms", "");
-    table.peak("start: peak memory", &bulla(&["--version"]), "");
-
     let (recipient, identity) = (path("old.txt.pub"), path("old.txt"));
     let seal = |input: &str, output: &str| {
         drop(fs::remove_file(path(output)));
@@ -57,6 +54,9 @@ pub fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     table.row("unseal one manifest", median_of(args.runs, || measure(&mut unseal()))?, "ms", "");
     table.peak("unseal one: peak memory", &unseal(), "");
 
+    start(args, &bulla, dir.path(), table)?;
+    daily(args, &bulla, dir.path(), table)?;
+
     // Manifests as people have them: each run seals a fresh copy.
     let wall = median_of(args.runs / 5, || {
         let copy = tempfile::tempdir_in(dir.path())?;
@@ -72,10 +72,7 @@ pub fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
     fs::create_dir(&tree)?;
     let old = parse_recipients(&fs::read_to_string(path("old.txt.pub"))?)?.remove(0).recipient;
     let targets = Targets::new([(old, NameSource::Policy("prod".into()))], false)?;
-    for number in 0..MANIFESTS {
-        let sealed = bulla::seal::seal(&secret(number), Scope::Strict, &targets)?;
-        fs::write(tree.join(format!("{number}.sealed.yaml")), bulla::manifest::emit::sealed_yaml(&sealed.into()))?;
-    }
+    files(&tree, MANIFESTS, &targets)?;
     let mut keys = [path("old.txt"), path("new.txt")];
     let tree_path = tree.display().to_string();
     let reseal = |keys: &[String; 2]| bulla(&["reseal", &tree_path, "-i", &keys[0], "-R", &format!("{}.pub", keys[1])]);
@@ -84,14 +81,127 @@ pub fn offline(args: &Args, programs: &Path, table: &mut Table) -> Result<()> {
         keys.swap(0, 1);
         measured
     })?;
-    table.row("reseal 1,000 files, offline", wall, "ms", "");
+    table.row("reseal 1,000 files, offline", wall, "ms", "limit 1000");
     table.peak("reseal 1,000 files: peak memory", &reseal(&keys), "");
     keys.swap(0, 1);
     let identity = parse_identities(&fs::read_to_string(&keys[0])?)?.remove(0);
     let text = fs::read(tree.join("0.sealed.yaml"))?;
     let view = bulla::manifest::Stream::read(&text)?.object(0).context("an object")?.sealed()?;
     ensure!(open(&view.manifest.into(), &[&identity]).is_ok(), "what was resealed opens");
+
+    let many = dir.path().join("many");
+    fs::create_dir(&many)?;
+    files(&many, 10 * MANIFESTS, &targets)?;
+    let many = many.display().to_string();
+    let check = || bulla(&["reseal", &many, "--check", "-R", &recipient]);
+    let wall = median_of(args.runs / 10, || measure(&mut check()))?;
+    table.row("reseal --check over 10,000 files, all current", wall, "ms", "limit 1000");
+    table.peak("reseal --check over 10,000 files: peak memory", &check(), "");
+    updatekeys(args, &bulla, dir.path(), table)?;
     beside(args, dir.path(), table)
+}
+
+/// A SealedSecret of five items in each of so many files.
+fn files(dir: &Path, count: usize, targets: &Targets) -> Result<()> {
+    for number in 0..count {
+        let sealed = bulla::seal::seal(&secret(number), Scope::Strict, targets)?;
+        fs::write(dir.join(format!("{number}.sealed.yaml")), bulla::manifest::emit::sealed_yaml(&sealed.into()))?;
+    }
+    Ok(())
+}
+
+/// From nothing to the end of commands that have hardly anything to do.
+fn start(args: &Args, bulla: &dyn Fn(&[&str]) -> Command, dir: &Path, table: &mut Table) -> Result<()> {
+    let repository = dir.join("repository");
+    fs::create_dir(&repository)?;
+    let within = |words: &[&str]| {
+        let mut command = bulla(words);
+        command.current_dir(&repository);
+        command
+    };
+    fs::copy(dir.join("old.txt.pub"), repository.join("prod.pub"))?;
+    measure(&mut within(&["init", "prod.pub", "--as", "prod"]))?;
+    fs::copy(dir.join("one.sealed.yaml"), repository.join("one.sealed.yaml"))?;
+    let file = "one.sealed.yaml";
+    let commands: [&[&str]; 6] = [
+        &["--version"],
+        &["set", "--help"],
+        &["recipients"],
+        &["diff", file, file],
+        &["git", "textconv", file],
+        &["check", file],
+    ];
+    let (mut slowest, mut largest) = (0.0, Some(0.0));
+    for words in commands {
+        let wall = median_of(args.runs, || measure(&mut within(words)))?;
+        let memory = peak(&within(words));
+        println!("  bulla {}: {wall:.2} ms, {} MiB", words.join(" "), memory.map_or("?".into(), |m| format!("{m:.1}")));
+        slowest = f64::max(slowest, wall);
+        largest = largest.zip(memory).map(|(a, b)| f64::max(a, b));
+    }
+    table.row("start: the slowest of six commands that have nothing to do", slowest, "ms", "limit 3");
+    match largest {
+        Some(memory) => table.row("start: the largest of them", memory, "MiB", "limit 8"),
+        None => println!("(start: peak memory needs GNU time on PATH)"),
+    }
+    Ok(())
+}
+
+/// One value in a file of a hundred.
+fn daily(args: &Args, bulla: &dyn Fn(&[&str]) -> Command, dir: &Path, table: &mut Table) -> Result<()> {
+    let items: String = (0..100).map(|n| format!("  item-{n:03}: \"{n:032x}\"\n")).collect();
+    let head = "apiVersion: v1\nkind: Secret\nmetadata: {name: large, namespace: bench}\nstringData:\n";
+    fs::write(dir.join("large.yaml"), format!("{head}{items}"))?;
+    fs::write(dir.join("value"), "a value of some length")?;
+    measure(&mut bulla(&["seal", "large.yaml", "-R", "old.txt.pub", "-w", "large.sealed.yaml"]))?;
+    let set = || bulla(&["set", "large.sealed.yaml", "item-050", "--from-file", "value", "-R", "old.txt.pub"]);
+    table.row("set a value in a file of 100", median_of(args.runs, || measure(&mut set()))?, "ms", "limit 5");
+    table.peak("set: peak memory", &set(), "");
+    let unset = || -> Result<f64> {
+        measure(&mut bulla(&["set", "large.sealed.yaml", "extra", "--from-file", "value", "-R", "old.txt.pub"]))?;
+        measure(&mut bulla(&["unset", "large.sealed.yaml", "extra"]))
+    };
+    table.row("take one out again", median_of(args.runs, unset)?, "ms", "");
+    Ok(())
+}
+
+/// `sops updatekeys` for what `reseal` does: wrapping data keys of files for another key. It takes one file each time.
+fn updatekeys(args: &Args, bulla: &dyn Fn(&[&str]) -> Command, dir: &Path, table: &mut Table) -> Result<()> {
+    const FILES: usize = 20;
+    if command("sops").arg("--version").output().is_err() {
+        println!("(sops is not on PATH: sops updatekeys is not measured beside reseal)");
+        return Ok(());
+    }
+    let folder = dir.join("sops");
+    fs::create_dir(&folder)?;
+    let mut recipients = Vec::new();
+    for name in ["sops-old.txt", "sops-new.txt"] {
+        measure(&mut bulla(&["keygen", "--classical", "-w", name]))?;
+        let text = fs::read_to_string(dir.join(format!("{name}.pub")))?;
+        recipients.push(text.lines().last().context("a recipient")?.to_owned());
+    }
+    let sops = |words: &[&str]| {
+        let mut command = Command::new("sops");
+        command.args(words).current_dir(&folder).env("SOPS_AGE_KEY_FILE", dir.join("sops-all.txt"));
+        command
+    };
+    let keys = [fs::read(dir.join("sops-old.txt"))?, fs::read(dir.join("sops-new.txt"))?].concat();
+    fs::write(dir.join("sops-all.txt"), keys)?;
+    let rules =
+        |recipient: &str| fs::write(folder.join(".sops.yaml"), format!("creation_rules: [{{age: {recipient}}}]\n"));
+    rules(&recipients[0])?;
+    for number in 0..FILES {
+        let name = format!("{number}.yaml");
+        fs::write(folder.join(&name), manifest(number))?;
+        output(&mut sops(&["--encrypt", "--encrypted-regex", "^stringData$", "--in-place", &name]))?;
+    }
+    let wall = median_of(args.runs / 10, || {
+        recipients.swap(0, 1);
+        rules(&recipients[0])?;
+        (0..FILES).map(|number| measure(&mut sops(&["updatekeys", "--yes", &format!("{number}.yaml")]))).sum()
+    })?;
+    table.row("sops updatekeys, each file", wall / FILES as f64, "ms", "X25519; one process a file");
+    Ok(())
 }
 
 /// The same work with programs of other projects, where they are there.
