@@ -118,7 +118,7 @@ pub fn merge(base: &Stream, ours: &Stream, theirs: &Stream, helpers: &Helpers<'_
         return Ok(Outcome::Conflicts { conflicts, texts: Box::new([copy(base)?, copy(ours)?, copy(theirs)?]) });
     }
     let groups = group(&found);
-    let mut edits: [Vec<Vec<(usize, Edit)>>; 3] = Default::default();
+    let mut edits: [Vec<(usize, Edit)>; 3] = Default::default();
     let mut wanted = Vec::new();
     for group in &groups {
         let get = |side: usize| group[side].map(|index| &found[side][index]);
@@ -147,22 +147,14 @@ pub fn merge(base: &Stream, ours: &Stream, theirs: &Stream, helpers: &Helpers<'_
         conflicts.extend(decided.conflicts);
         for (side, found) in [b, Some(o), Some(t)].into_iter().enumerate() {
             if let Some(found) = found {
-                let target = &decided.targets[side];
-                for (round, more) in edits_towards(found, target).into_iter().enumerate() {
-                    if edits[side].len() <= round {
-                        edits[side].push(Vec::new());
-                    }
-                    edits[side][round].extend(in_format(found, more));
-                }
+                edits[side].extend(in_format(found, edits_towards(found, &decided.targets[side])));
             }
         }
         wanted.push(Wanted { object: decided.place, items: decided.targets[1].clone(), fields: decided.fields });
     }
     let [mut base, mut ours, mut theirs] = [copy(base)?, copy(ours)?, copy(theirs)?];
-    for (stream, rounds) in [&mut base, &mut ours, &mut theirs].into_iter().zip(&edits) {
-        for round in rounds {
-            stream.apply(round)?;
-        }
+    for (stream, edits) in [&mut base, &mut ours, &mut theirs].into_iter().zip(&edits) {
+        stream.apply(edits)?;
     }
     let conflicted = |conflicts: Vec<Conflict>, base, ours, theirs| {
         Ok(Outcome::Conflicts { conflicts, texts: Box::new([base, ours, theirs]) })
@@ -445,60 +437,30 @@ fn returns(key: &str, all: [&SealedSecret; 3], item: Option<&SealedItem>) -> boo
     was.keys().any(|name| !other.contains_key(name) && lines.contains_key(name))
 }
 
-/// The edits that make an object's sealed part another, in rounds whose edits keep clear of each other: what stands side by
-/// side is taken out every other first, and put in from the middle.
-fn edits_towards(found: &Found, target: &Sealed) -> Vec<Vec<(usize, Edit)>> {
+/// The edits that make an object's sealed part another.
+fn edits_towards(found: &Found, target: &Sealed) -> Vec<(usize, Edit)> {
     let now = &found.object.spec;
-    let index = found.index;
-    let gone: Vec<&String> = now.items.keys().filter(|key| !target.items.contains_key(*key)).collect();
-    let new: Vec<&String> = target.items.keys().filter(|key| !now.items.contains_key(*key)).collect();
-    let mut rounds = Vec::new();
-    let set = |key: &String, item: &SealedItem| (index, Edit::SetItem { key: key.clone(), item: item.clone() });
-    rounds.push(
-        target
-            .items
-            .iter()
-            .filter(|(key, item)| now.items.get(*key).is_some_and(|was| was != *item))
-            .map(|(key, item)| set(key, item))
-            .collect(),
-    );
-    let mut out: Vec<&String> = halving(&gone);
-    out.reverse();
-    // What comes goes first, so that the map is never empty in between.
-    rounds.push(halving(&new).into_iter().filter_map(|key| Some(set(key, target.items.get(key)?))).collect());
-    rounds.push(out.into_iter().map(|key| (index, Edit::RemoveItem { key: key.clone() })).collect());
-    let mut lines = Vec::new();
+    let mut edits = Vec::new();
+    for (key, item) in &target.items {
+        if now.items.get(key) != Some(item) {
+            edits.push(Edit::SetItem { key: key.clone(), item: item.clone() });
+        }
+    }
+    for key in now.items.keys().filter(|key| !target.items.contains_key(*key)) {
+        edits.push(Edit::RemoveItem { key: key.clone() });
+    }
     for (name, text) in &target.envelopes {
         let (map, name, text) = (EnvelopeMap::Common, name.clone(), text.clone());
         match now.envelopes.get(&name) {
             Some(was) if *was == text => {}
-            Some(_) => lines.push((index, Edit::ReplaceText { path: TextPath::Envelope(map, name), text })),
-            None => lines.push((index, Edit::AddEnvelope { map, name, text })),
+            Some(_) => edits.push(Edit::ReplaceText { path: TextPath::Envelope(map, name), text }),
+            None => edits.push(Edit::AddEnvelope { map, name, text }),
         }
     }
     for name in now.envelopes.keys().filter(|name| !target.envelopes.contains_key(*name)) {
-        lines.push((index, Edit::RemoveEnvelope { map: EnvelopeMap::Common, name: name.clone() }));
+        edits.push(Edit::RemoveEnvelope { map: EnvelopeMap::Common, name: name.clone() });
     }
-    rounds.push(lines);
-    rounds
-}
-
-/// The middle first, then the middles of the halves.
-fn halving<'a, T: ?Sized>(list: &[&'a T]) -> Vec<&'a T> {
-    let mut order = Vec::with_capacity(list.len());
-    let mut level = vec![list];
-    while !level.is_empty() {
-        let mut next = Vec::new();
-        for part in level {
-            if let Some(middle) = part.get(part.len() / 2) {
-                order.push(*middle);
-                next.push(&part[..part.len() / 2]);
-                next.push(&part[part.len() / 2 + 1..]);
-            }
-        }
-        level = next;
-    }
-    order
+    edits.into_iter().map(|edit| (found.index, edit)).collect()
 }
 
 /// The edits of an object in its own format.

@@ -834,3 +834,27 @@ fn a_thousand_manifests() {
     // Optimised it is about 20 ms, and 70 ms with all edits; this is to find what grows with the square.
     assert!(read.as_secs() < 5 && start.elapsed().as_secs() < 20);
 }
+
+/// However many items come and go, the text is read again a few times.
+#[test]
+fn thousands_of_items_at_once() {
+    let manifest = |range: Range<usize>| {
+        let mut manifest = sealed_manifest("big");
+        manifest.spec.items = range.map(|n| (format!("k{n:04}"), item(&format!("kaaa:{n}=="), &[]))).collect();
+        manifest
+    };
+    let all = manifest(0..4000).spec.items;
+    let set = |n: usize| Edit::SetItem { key: format!("k{n:04}"), item: all[&format!("k{n:04}")].clone() };
+    for text in [emit::sealed_yaml(&manifest(0..2000)), emit::sealed_json(&manifest(0..2000))] {
+        let mut grown = stream(&text);
+        let edits: Vec<_> = (2000..4000).map(|n| (0, set(n))).collect();
+        let applied = grown.apply(&edits).unwrap();
+        assert!(applied.changed && applied.rounds <= 2, "{applied:?}");
+        assert_eq!(grown.object(0).unwrap().sealed().unwrap().manifest, manifest(0..4000));
+        // All but the first of these go, side by side; every other one changes.
+        let edits: Vec<_> = (1..4000).map(|n| (0, Edit::RemoveItem { key: format!("k{n:04}") })).collect();
+        let applied = grown.apply(&edits).unwrap();
+        assert!(applied.rounds <= 3, "{applied:?}");
+        assert_eq!(grown.object(0).unwrap().sealed().unwrap().manifest, manifest(0..1));
+    }
+}

@@ -2,7 +2,10 @@
 
 use super::super::emit::Tree;
 use super::super::error::{ManifestError, ManifestErrorKind};
-use super::{After, Edit, Planner, Spot, TextPath, no_target};
+use super::plan::{Planner, Spot, is_clean_scalar, last_key};
+use super::round::After;
+use super::text::scalar_text;
+use super::{Edit, TextPath, no_target};
 
 /// A map of a template's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +64,7 @@ impl Planner<'_> {
         let spec = self.spec()?;
         let value = Tree::text(text);
         let Some(items) = spec.child("encryptedData") else {
-            return self.add(&spec, "encryptedData", &Tree::Map(vec![(key.into(), value)]));
+            return self.add(&spec, "encryptedData", Tree::Map(vec![(key.into(), value)]));
         };
         self.set_in(&items, key, &value)
     }
@@ -69,11 +72,9 @@ impl Planner<'_> {
     /// Sets a member, where it stands or in byte order.
     fn set_in(&mut self, map: &Spot<'_>, key: &str, value: &Tree) -> Result<(), ManifestError> {
         match map.child(key) {
-            None => self.add(map, key, value),
+            None => self.add(map, key, value.clone()),
             Some(spot) => match value {
-                Tree::Text(text)
-                    if super::is_clean_scalar(spot.node()) && super::scalar_text(spot.node(), text).is_ok() =>
-                {
+                Tree::Text(text) if is_clean_scalar(spot.node()) && scalar_text(spot.node(), text).is_ok() => {
                     self.replace_scalar(&spot, text)
                 }
                 value if spot.node().same(&value.to_node()) => Ok(()),
@@ -89,14 +90,14 @@ impl Planner<'_> {
         };
         let spec = self.spec()?;
         let Some(template) = spec.child("template") else {
-            let after = super::last_key(spec.node());
-            return self.add_after(&spec, after, "template", &nested(&["metadata", map.key()]));
+            let after = last_key(spec.node());
+            return self.add_after(&spec, after, vec![("template".into(), nested(&["metadata", map.key()]))]);
         };
         let Some(metadata) = template.child("metadata") else {
-            return self.add_after(&template, After::Nothing, "metadata", &nested(&[map.key()]));
+            return self.add_after(&template, After::Nothing, vec![("metadata".into(), nested(&[map.key()]))]);
         };
         let Some(texts) = metadata.child(map.key()) else {
-            return self.add(&metadata, map.key(), &nested(&[]));
+            return self.add(&metadata, map.key(), nested(&[]));
         };
         self.set_in(&texts, key, &Tree::text(text))
     }

@@ -354,6 +354,46 @@ fn pruned(value: Value) -> Value {
     }
 }
 
+/// Makes the edits, and checks that the object is what was meant and all else what it was.
+fn edited_as_meant(case: &Case, edits: Vec<Edit>, owners: &[String], value: Value) -> Result<Stream, TestCaseError> {
+    let mut stream = Stream::read(case.text.as_bytes()).unwrap();
+    let told = format!("{edits:?} on object {} of\n{}", case.object, case.text);
+    let sound =
+        stream.object(case.object).unwrap().sealed().is_ok() || matches!(edits.as_slice(), [Edit::SetItem { .. }]);
+    let removes = edits.iter().any(|edit| matches!(edit, Edit::RemoveItem { .. } | Edit::RemoveEnvelope { .. }));
+    let edits: Vec<_> = edits.into_iter().map(|edit| (case.object, edit)).collect();
+    if let Err(error) = stream.apply(&edits) {
+        prop_assert!(false, "{error}\n{told}");
+    }
+    let after = String::from_utf8(stream.to_bytes().to_vec()).unwrap();
+    let told = format!("{told}\n=== became\n{after}");
+    prop_assert_eq!(pruned(object_value(&after, case)), pruned(value), "{}", told);
+    prop_assert!(!sound || stream.object(case.object).unwrap().sealed().is_ok(), "{}", told);
+    // Other documents, as another parser reads them.
+    let (old, new) = (documents(&case.text), documents(&after));
+    prop_assert_eq!(old.len(), new.len(), "{}", told);
+    let edited = stream.object(case.object).unwrap().document();
+    for (index, (old, new)) in old.iter().zip(&new).enumerate() {
+        prop_assert!(index == edited || old == new, "{}", told);
+    }
+    // Lines that belong to no edited item stand there as before.
+    if case.block && owners.iter().all(|owner| !owner.is_empty()) {
+        let kept = case.lines.0.iter().filter(|(of, _)| !owners.contains(of)).map(|(_, line)| line.as_str());
+        let mut kept: Vec<&str> = kept.collect();
+        // The value of "items:" may come and go with the first and the last item.
+        let stays = case.keys.iter().any(|key| !owners.contains(key));
+        kept.retain(|line| !line.trim_start().starts_with("items:") && (stays || !line.is_empty()));
+        prop_assert_eq!(is_subsequence(kept.into_iter(), bare(&after)), Ok(()), "{}", told);
+    }
+    prop_assert_eq!(case.text.starts_with('\u{feff}'), after.starts_with('\u{feff}'));
+    let line_ends = |text: &str| (text.contains("\r\n"), text.replace("\r\n", "").contains('\n'), text.ends_with('\n'));
+    // A removal at the end may bring up an empty line.
+    if case.lines.0.len() > 1 && (!removes || case.text.ends_with('\n')) {
+        prop_assert_eq!(line_ends(&case.text), line_ends(&after), "{}", told);
+    }
+    Ok(stream)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").map_or(3000, |cases| cases.parse().unwrap()), failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -363,38 +403,49 @@ proptest! {
         let case = case(&mut dice);
         let mut value = object_value(&case.text, &case);
         let Some((edit, owner)) = random_edit(&mut dice, &case, &mut value) else { return Ok(()) };
-        let mut stream = Stream::read(case.text.as_bytes()).unwrap();
-        let told = format!("{edit:?} on object {} of\n{}", case.object, case.text);
-        let sound = stream.object(case.object).unwrap().sealed().is_ok() || matches!(edit, Edit::SetItem { .. });
-        match stream.apply(&[(case.object, edit)]) {
-            Ok(_) => {}
-            Err(error) => { prop_assert!(false, "{error}\n{told}"); }
+        edited_as_meant(&case, vec![edit], &[owner], value)?;
+    }
+
+    /// Items that come, change and go at once, whatever stands beside whatever.
+    #[test]
+    fn many_items_change_at_once(seed: u64) {
+        let mut dice = Dice(seed);
+        let case = case(&mut dice);
+        let mut value = object_value(&case.text, &case);
+        let (mut edits, mut owners) = (Vec::new(), Vec::new());
+        let odds = 1 + dice.roll(4);
+        for key in KEYS {
+            let there = case.keys.iter().any(|other| other == key);
+            if there && dice.chance(odds) {
+                value["spec"]["items"].as_object_mut().unwrap().remove(*key);
+                edits.push(Edit::RemoveItem { key: (*key).into() });
+            } else if dice.chance(odds) {
+                let item = random_item(&mut dice);
+                value["spec"]["items"][*key] = serde_json::to_value(&item).unwrap();
+                edits.push(Edit::SetItem { key: (*key).into(), item });
+            } else {
+                continue;
+            }
+            owners.push((*key).to_owned());
         }
-        let after = String::from_utf8(stream.to_bytes().to_vec()).unwrap();
-        let told = format!("{told}\n=== became\n{after}");
-        prop_assert_eq!(pruned(object_value(&after, &case)), pruned(value), "{}", told);
-        prop_assert!(!sound || stream.object(case.object).unwrap().sealed().is_ok(), "{}", told);
-        // Other documents, as another parser reads them.
-        let (old, new) = (documents(&case.text), documents(&after));
-        prop_assert_eq!(old.len(), new.len(), "{}", told);
-        let edited = stream.object(case.object).unwrap().document();
-        for (index, (old, new)) in old.iter().zip(&new).enumerate() {
-            prop_assert!(index == edited || old == new, "{}", told);
+        for last in (1..edits.len()).rev() {
+            edits.swap(last, usize::try_from(dice.roll(last as u64 + 1)).unwrap());
         }
-        // Lines that belong to no edited item stand there as before.
-        if case.block && !owner.is_empty() {
-            let kept = case.lines.0.iter().filter(|(of, _)| *of != owner).map(|(_, line)| line.as_str());
-            let mut kept: Vec<&str> = kept.collect();
-            // The value of "items:" may come and go with the first and the last item.
-            kept.retain(|line| !line.trim_start().starts_with("items:") && (case.keys.len() > 1 || !line.is_empty()));
-            prop_assert_eq!(is_subsequence(kept.into_iter(), bare(&after)), Ok(()), "{}", told);
-        }
-        prop_assert_eq!(case.text.starts_with('\u{feff}'), after.starts_with('\u{feff}'));
-        let line_ends = |text: &str| (text.contains("\r\n"), text.replace("\r\n", "").contains('\n'), text.ends_with('\n'));
-        // A removal at the end may bring up an empty line.
-        let removal = told.starts_with("Remove") && !case.text.ends_with('\n');
-        if case.lines.0.len() > 1 && !removal {
-            prop_assert_eq!(line_ends(&case.text), line_ends(&after), "{}", told);
+        let mut stream = edited_as_meant(&case, edits.clone(), &owners, value)?;
+        prop_assert!(stream.apply(&[]).unwrap() == Applied::default());
+        // One after the other gives the same: what comes, what changes, what goes.
+        if case.keys.is_sorted() {
+            let rank = |edit: &Edit| match edit {
+                Edit::SetItem { key, .. } => (usize::from(case.keys.contains(key)), key.clone()),
+                Edit::RemoveItem { key } => (2, key.clone()),
+                _ => unreachable!(),
+            };
+            edits.sort_by_key(rank);
+            let mut single = Stream::read(case.text.as_bytes()).unwrap();
+            for edit in edits {
+                single.apply(&[(case.object, edit)]).unwrap();
+            }
+            prop_assert_eq!(single.text(), stream.text());
         }
     }
 
