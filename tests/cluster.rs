@@ -23,5 +23,6 @@ mod cluster {
     mod rights;
     mod runbook;
     mod templates;
+    mod workflows;
     mod world;
 }

@@ -182,11 +182,22 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// Where the controller runs
-    #[arg(long, value_name = "NAMESPACE", default_value = "bulla-system")]
+    #[arg(long, value_name = "NAMESPACE", default_value = USUAL_NAMESPACE)]
     pub controller_namespace: String,
     /// Reach the controller at this URL instead of through the API server
     #[arg(long, value_name = "URL")]
     pub controller_url: Option<String>,
+}
+
+/// Where a controller runs usually.
+pub const USUAL_NAMESPACE: &str = "bulla-system";
+
+impl ClusterArgs {
+    /// Whether the command line says where the controller runs, rather than leaving it at the usual place.
+    #[must_use]
+    pub fn names_namespace(&self) -> bool {
+        self.controller_namespace != USUAL_NAMESPACE
+    }
 }
 
 /// `bulla keygen`
@@ -435,6 +446,7 @@ pub struct UnsealArgs {
   bulla reseal . -i recovery.txt                    with an identity, for the keys that .bulla.yaml pins
   bulla reseal . -i old.txt -R new.txt.pub          without a .bulla.yaml; the line that old.txt opens is replaced
   bulla reseal . --check                            10 when something is not sealed for the pinned keys
+  bulla reseal . --live --report json=reseal.json   what was done, and which files depend on which key
   bulla reseal . --fresh --live                     new data keys and bodies, sealed by the cluster in their own place
   bulla reseal db.sealed.yaml -i recovery.txt --fresh    the same with an identity
 
@@ -465,6 +477,9 @@ pub struct ResealArgs {
     /// Don't ask
     #[arg(long)]
     pub yes: bool,
+    /// Write what -o json prints to a file as well: json=FILE. It says for each key which files are sealed for it still
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub report: Vec<String>,
     /// How to tell what was done
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     pub output: ReportFormat,

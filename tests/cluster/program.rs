@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{binary, eventually, netns, skip};
+use bulla_tests::{binary, eventually};
 
 use super::world::{SOON, World};
 
@@ -59,17 +59,7 @@ fn changed_lines(before: &str, after: &str) -> usize {
 
 #[tokio::test]
 async fn the_main_job_from_the_command_line_through_the_service_proxy() -> Result<()> {
-    let Some(address) = netns::address() else {
-        skip(
-            "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes one)",
-        );
-        return Ok(());
-    };
-    let mut world = World::bare("program").await?;
-    world.http_addr = format!("{address}:0");
-    world.start().await?;
-    let port: u16 = world.address("http").await?.rsplit(':').next().context("a port")?.parse()?;
-    world.cluster.publish_service(&world.system, "bulla", "http", &address, port).await?;
+    let Some(mut world) = World::bare("program").await?.reached(&[]).await? else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     let developer = developer(&world, dir.path()).await?;
     let admin = Bulla {
@@ -133,18 +123,8 @@ async fn the_main_job_from_the_command_line_through_the_service_proxy() -> Resul
 
 #[tokio::test]
 async fn a_repository_with_a_policy_follows_its_cluster() -> Result<()> {
-    let Some(address) = netns::address() else {
-        skip(
-            "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes one)",
-        );
-        return Ok(());
-    };
-    let mut world = World::bare("policy").await?;
-    world.http_addr = format!("{address}:0");
-    world.args = ["--cluster-name", "prod"].map(str::to_owned).to_vec();
-    world.start().await?;
-    let port: u16 = world.address("http").await?.rsplit(':').next().context("a port")?.parse()?;
-    world.cluster.publish_service(&world.system, "bulla", "http", &address, port).await?;
+    let named = ["--cluster-name", "prod"];
+    let Some(mut world) = World::bare("policy").await?.reached(&named).await? else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     let developer = developer(&world, dir.path()).await?;
     let admin = Bulla {

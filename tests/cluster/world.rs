@@ -12,7 +12,7 @@ use bulla::resource::{Condition, SealedSecret, SealingKey, SecretTemplate};
 use bulla::scope::Scope;
 use bulla::seal::seal;
 use bulla::secret::{PlainSecret, SecretValue};
-use bulla_tests::{ControlPlane, Program, Signal, binary, cluster, eventually};
+use bulla_tests::{ControlPlane, Program, Signal, binary, cluster, eventually, netns, skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -50,6 +50,8 @@ pub struct World {
     served: Vec<String>,
     /// Where the controller serves HTTP.
     pub http_addr: String,
+    /// What the RoleBindings of its rights in `app` end with, where others serve that too.
+    suffix: String,
     /// Logs of controllers that have ended.
     logs: Vec<String>,
     /// Plaintexts that nothing may show.
@@ -62,7 +64,33 @@ impl World {
         static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
         let cluster = cluster()?;
         INSTALLED.get_or_try_init(async || cluster.install_crds(&definitions()).await).await?;
-        Self::on(cluster, prefix).await
+        Self::on(cluster, prefix, None).await
+    }
+
+    /// Another cluster with the same namespace, as far as anybody notices who does not ask both at once: a controller with
+    /// keys of its own that serves what `other` serves.
+    pub async fn beside(prefix: &str, other: &Self) -> Result<Self> {
+        Self::on(other.cluster, prefix, Some(&other.app)).await
+    }
+
+    /// Starts a controller with these arguments, which the API server's service proxy reaches; `None` outside of a network
+    /// namespace.
+    pub async fn reached(mut self, args: &[&str]) -> Result<Option<Self>> {
+        let Some(address) = netns::address() else {
+            skip(
+                "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes \
+                 one)",
+            );
+            return Ok(None);
+        };
+        self.http_addr = format!("{address}:0");
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.start().await?;
+        // After a restart it is found where it was.
+        self.http_addr = self.address("http").await?;
+        let port: u16 = self.http_addr.rsplit(':').next().context("a port")?.parse()?;
+        self.cluster.publish_service(&self.system, "bulla", "http", &address, port).await?;
+        Ok(Some(self))
     }
 
     /// With a control plane of its own and a controller that is ready: the API server counts nobody else's requests.
@@ -71,14 +99,18 @@ impl World {
         // As the shared one, it ends with the process.
         let plane: &'static ControlPlane = Box::leak(Box::new(plane));
         plane.install_crds(&definitions()).await?;
-        let mut world = Self::on(plane, prefix).await?;
+        let mut world = Self::on(plane, prefix, None).await?;
         world.start().await?;
         Ok(world)
     }
 
-    async fn on(cluster: &'static ControlPlane, prefix: &str) -> Result<Self> {
+    async fn on(cluster: &'static ControlPlane, prefix: &str, app: Option<&str>) -> Result<Self> {
         let system = cluster.namespace(&format!("{prefix}-sys")).await?;
-        let app = cluster.namespace(prefix).await?;
+        let suffix = app.map_or_else(String::new, |_| format!("-{system}"));
+        let app = match app {
+            Some(app) => app.to_owned(),
+            None => cluster.namespace(prefix).await?,
+        };
         let served = vec![format!("--watch-namespace={app}")];
         let world = Self {
             cluster,
@@ -90,6 +122,7 @@ impl World {
             args: Vec::new(),
             served,
             http_addr: "127.0.0.1:0".to_owned(),
+            suffix,
             logs: Vec::new(),
             secrets: Vec::new(),
         };
@@ -116,7 +149,7 @@ impl World {
                 "ClusterRole" => {}
                 "ClusterRoleBinding" if name != "bulla-namespaces" && bind_app => {
                     document["kind"] = "RoleBinding".into();
-                    document["metadata"]["name"] = format!("{name}-served").into();
+                    document["metadata"]["name"] = format!("{name}-served{}", self.suffix).into();
                     document["metadata"]["namespace"] = self.app.clone().into();
                 }
                 _ => continue,

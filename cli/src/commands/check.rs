@@ -13,7 +13,7 @@ use crate::check::{Outcome, git, output as told, walk};
 use crate::cli::{CheckArgs, ReportFormat};
 use crate::failure::{Failure, Result};
 use crate::output::plain::count;
-use crate::policy::Date;
+use crate::policy::{Date, Policy};
 use crate::{files, output};
 
 pub fn run(args: &CheckArgs) -> Result<Done> {
@@ -61,7 +61,10 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
     }
     let mut opens = None;
     if args.live {
-        let cluster = crate::cluster::connect_for_rewrap(&args.cluster, true)?;
+        let policy = Policy::above(at).ok().flatten();
+        let reach = policy.as_deref().and_then(|policy| policy.of_cluster(&args.cluster));
+        let reach = reach.map_or_else(|| args.cluster.clone(), |pinned| pinned.reach(&args.cluster));
+        let cluster = crate::cluster::connect_for_rewrap(&reach, true)?;
         opens = Some((live(&cluster, &mut outcome)?, cluster.context.clone()));
     }
     excused += held.excuse(&mut outcome, today, is_whole(args));

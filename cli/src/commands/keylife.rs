@@ -1,11 +1,12 @@
 //! `bulla keys rollback|retire|backup|restore`: a key's life after it was made.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bulla::backup::{Backup, BackupError, BackupKey, VERSION};
 use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, PREFERRED_AT_ANNOTATION, SEALING_KEY_TYPE};
-use bulla::recipient::{Identity, RecipientKind, parse_identities};
+use bulla::recipient::{Fingerprint, Identity, RecipientKind, parse_identities};
 use bulla::resource::{KeyFormat, KeyState, SealingKey, SealingKeySpec};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,6 +19,7 @@ use crate::cli::{KeysBackupArgs, KeysRestoreArgs, KeysRetireArgs, KeysRollbackAr
 use crate::cluster::{self, Cluster};
 use crate::failure::{Exit, Failure, Result, shown};
 use crate::output::plain::count;
+use crate::policy::Policy;
 use crate::{files, output, recipients};
 
 /// How long a controller may take over what it does at once.
@@ -291,7 +293,15 @@ pub fn restore(args: &KeysRestoreArgs) -> Result<Done> {
             "activated": args.activate,
         }))?;
     }
-    let newest = newest.map_or_else(String::new, |fingerprint| format!("; newest {fingerprint}"));
+    // Somebody who restores what a repository pins sees that nothing in it has to change.
+    let pinned = |fingerprint: Fingerprint| {
+        let policy = Policy::above(Path::new(".")).ok().flatten()?;
+        let pin = policy.pins().ok()?.into_iter().find(|pin| pin.listed.recipient.fingerprint() == fingerprint)?;
+        Some(format!(" (pinned as {})", pin.name))
+    };
+    let newest = newest.map_or_else(String::new, |fingerprint| {
+        format!("; newest {fingerprint}{}", pinned(fingerprint).unwrap_or_default())
+    });
     output::say(&format!(
         "restored {}{newest}. What is sealed for them opens within seconds",
         count(restored.len(), "key")

@@ -8,7 +8,9 @@ use bulla::recipient::{Fingerprint, ListedRecipient, NameSource, Recipient, Reci
 use serde_json::json;
 
 use super::Done;
-use crate::cli::{ClusterArgs, RecipientsAddArgs, RecipientsShowArgs, RecipientsUpdateArgs, ReportFormat};
+use crate::cli::{
+    ClusterArgs, RecipientsAddArgs, RecipientsShowArgs, RecipientsUpdateArgs, ReportFormat, USUAL_NAMESPACE,
+};
 use crate::cluster::{self, Cluster};
 use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Original};
@@ -170,8 +172,6 @@ pub struct ClusterPin {
     /// What it may be called.
     stem: String,
 }
-
-const USUAL_NAMESPACE: &str = "bulla-system";
 
 /// The key that a cluster publishes.
 pub fn from_cluster(args: &ClusterArgs) -> Result<ClusterPin> {
@@ -390,17 +390,11 @@ fn update_one(policy: &Policy, pinned: &Pinned, args: &RecipientsUpdateArgs) -> 
     let name = pinned.name.value.clone();
     let pin = policy.pin(pinned)?;
     let old = pin.listed.recipient.clone();
-    let mut at = args.cluster.clone();
-    at.context = at.context.or_else(|| pinned.context.as_ref().map(|context| context.value.clone()));
+    let at = pinned.reach(&args.cluster);
     if at.context.is_none() && pinned.cluster.is_none() {
         return Err(policy
             .fail(pinned.name.span, format!("{name} has no cluster to compare it with"))
             .help(format!("bulla recipients update {name} --context CONTEXT")));
-    }
-    if let Some(namespace) = &pinned.controller_namespace
-        && at.controller_namespace == USUAL_NAMESPACE
-    {
-        at.controller_namespace.clone_from(&namespace.value);
     }
     let cluster = cluster::connect(&at)?;
     let published = cluster.published()?;

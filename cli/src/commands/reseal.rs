@@ -29,6 +29,10 @@ use crate::recipients::{self, Chooser, Held};
 use crate::{identities, output, tree};
 
 mod bitnami;
+mod uses;
+
+pub use uses::Keys;
+use uses::report_file;
 
 /// Files in memory at once.
 const CHUNK: usize = 256;
@@ -45,6 +49,20 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
 }
 
 fn native(args: &ResealArgs) -> Result<Done> {
+    let report = args.report.iter().map(|text| report_file(text)).collect::<Result<Vec<_>>>()?;
+    let keys = || Keys::wanted(!report.is_empty() || args.output == ReportFormat::Json);
+    let finish = |job: &Job<'_>| -> Result<Done> {
+        let done = job.run(&args.paths)?;
+        for path in &report {
+            let text = output::json_text(done.json(job));
+            if files::is_stdin(path) {
+                output::data(text.as_bytes())?;
+            } else {
+                files::write(path, &files::destination(path)?, text.as_bytes())?;
+            }
+        }
+        done.tell(job, args.output)
+    };
     let chooser = Chooser::new(&args.recipients, &args.cluster);
     let policy = match args.paths.first() {
         Some(path) if !chooser.is_named() => chooser.policy(path)?,
@@ -64,8 +82,14 @@ fn native(args: &ResealArgs) -> Result<Done> {
             let by = By::Cluster(&cluster);
             // Sealing afresh the cluster seals for all whom it has configured.
             let rules = rules(!args.fresh);
-            let job = Job { targets: &targets, rules, by, mode: Mode::of(args), fresh: args.fresh };
-            return job.run(&args.paths)?.tell(&job, args.output);
+            return finish(&Job {
+                targets: &targets,
+                rules,
+                by,
+                mode: Mode::of(args),
+                fresh: args.fresh,
+                keys: keys(),
+            });
         }
         let named = recipients::named(&args.recipients)?;
         let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
@@ -75,16 +99,22 @@ fn native(args: &ResealArgs) -> Result<Done> {
                 None => recipients::targets(cluster.published()?.targets(), false)?,
             };
             let by = By::Cluster(&cluster);
-            let job = Job { targets: &targets, rules: None, by, mode: Mode::of(args), fresh: true };
-            return job.run(&args.paths)?.tell(&job, args.output);
+            return finish(&Job {
+                targets: &targets,
+                rules: None,
+                by,
+                mode: Mode::of(args),
+                fresh: true,
+                keys: keys(),
+            });
         }
         // Of a file that `bulla recipients` wrote, the first is the cluster's own.
         let targets = match named {
             Some(targets) => one(targets.as_slice().first())?,
             None => preferred(&cluster)?,
         };
-        let job = Job { targets: &targets, rules: None, by: By::Cluster(&cluster), mode: Mode::of(args), fresh: false };
-        return job.run(&args.paths)?.tell(&job, args.output);
+        let (by, mode) = (By::Cluster(&cluster), Mode::of(args));
+        return finish(&Job { targets: &targets, rules: None, by, mode, fresh: false, keys: keys() });
     }
     if args.identities.is_empty() && !args.check && !args.dry_run {
         return Err(Failure::usage("how are the old envelopes opened?")
@@ -104,8 +134,8 @@ fn native(args: &ResealArgs) -> Result<Done> {
         }
     };
     let by = By::Identities(&held);
-    let job = Job { targets: &targets, rules: rules(false), by, mode: Mode::of(args), fresh: args.fresh };
-    job.run(&args.paths)?.tell(&job, args.output)
+    let (rules, mode) = (rules(false), Mode::of(args));
+    finish(&Job { targets: &targets, rules, by, mode, fresh: args.fresh, keys: keys() })
 }
 
 /// Everybody whom a policy names: whom files are wrapped for says each file's rule.
@@ -137,16 +167,14 @@ fn confirm(policy: &Policy, args: &ResealArgs) -> Result<()> {
         .ok_or_else(|| Failure::new("nothing was written").help("--yes answers beforehand"))
 }
 
-/// The cluster of a policy, and the one of its pins that it seals for: the flags say which, else the only one that has a
-/// context.
+/// The cluster of a policy, and the one of its pins that it seals for.
 pub fn pinned_cluster(policy: &Policy, args: &ClusterArgs) -> Result<(Cluster, Targets)> {
     let target = |pin: Pin| recipients::targets(vec![(pin.listed.recipient, NameSource::Policy(pin.name))], true);
-    let mut own = policy.recipients.iter().filter(|pinned| pinned.is_cluster());
-    let only = own.next().filter(|_| own.next().is_none());
-    if let (Some(pinned), Some(_)) = (only, &args.controller_url) {
+    let named = policy.of_cluster(args);
+    if let (Some(pinned), Some(_)) = (named, &args.controller_url) {
         return Ok((cluster::connect_for_rewrap(args, true)?, target(policy.pin(pinned)?)?));
     }
-    let cluster = connect_to(only, args)?;
+    let cluster = connect_to(named, args)?;
     let published = cluster.published()?;
     let preferred = published.preferred().map(|listed| listed.recipient.clone());
     for pin in policy.pins()? {
@@ -164,15 +192,14 @@ pub fn pinned_cluster(policy: &Policy, args: &ClusterArgs) -> Result<(Cluster, T
 
 /// The cluster that the flags name; else that of a pin, where the kubeconfig knows it; else the current one.
 pub fn connect_to(pinned: Option<&Pinned>, args: &ClusterArgs) -> Result<Cluster> {
-    let mut at = args.clone();
-    if let (None, Some(context)) = (&at.context, pinned.and_then(|pinned| pinned.context.as_ref())) {
-        at.context = Some(context.value.clone());
-        match cluster::connect(&at) {
-            Err(failure) if failure.exit == Exit::Missing => at.context = None,
-            connected => return connected,
+    let Some(pinned) = pinned else { return cluster::connect(args) };
+    let at = pinned.reach(args);
+    match cluster::connect(&at) {
+        Err(failure) if failure.exit == Exit::Missing && args.context.is_none() && at.context.is_some() => {
+            cluster::connect(&ClusterArgs { context: None, ..at })
         }
+        connected => connected,
     }
-    cluster::connect(&at)
 }
 
 /// The cluster's preferred recipient, as its controller publishes it.
@@ -267,6 +294,8 @@ pub struct Job<'a> {
     pub by: By<'a>,
     pub mode: Mode,
     pub fresh: bool,
+    /// What is told of them.
+    pub keys: Keys,
 }
 
 /// A file that needs something.
@@ -275,6 +304,8 @@ struct Work {
     original: Original,
     stream: Stream,
     sealed: Vec<(Sealed, Vec<Need>)>,
+    /// The others.
+    current: Vec<SealedSecret>,
     /// Of the file's rule.
     targets: Option<Targets>,
 }
@@ -351,6 +382,7 @@ impl Job<'_> {
         if sealed.is_empty() {
             return Ok(Looked::Nothing);
         }
+        self.keys.note(&file, sealed.iter().map(|one| &one.object));
         let targets = match &self.rules {
             Some(rules) => {
                 let command = format!("bulla reseal {file} -i OLD");
@@ -358,7 +390,7 @@ impl Job<'_> {
             }
             None => None,
         };
-        let mut needing = Vec::new();
+        let (mut needing, mut current) = (Vec::new(), Vec::new());
         for one in sealed {
             let what = match (&self.rules, &targets) {
                 // Also of what is sealed afresh: nobody becomes a reader unseen.
@@ -370,12 +402,14 @@ impl Job<'_> {
             };
             if (self.fresh && !one.object.spec.items.is_empty()) || !what.is_empty() {
                 needing.push((one, what));
+            } else {
+                current.push(one.object);
             }
         }
         if needing.is_empty() {
             return Ok(Looked::Current);
         }
-        Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing, targets })))
+        Ok(Looked::Needs(Box::new(Work { file, original, stream, sealed: needing, current, targets })))
     }
 
     /// The lines that an object lacks. Recipients that all its data keys are wrapped for stay; one other at most takes the
@@ -543,9 +577,10 @@ impl Job<'_> {
     }
 
     fn write(&self, work: Work, answers: &HashMap<String, Answer>) -> Result<Written> {
-        let Work { file, original, mut stream, sealed, targets } = work;
+        let Work { file, original, mut stream, sealed, current, targets } = work;
         let mut all_edits: Vec<(usize, Edit)> = Vec::new();
         let mut written = Written { file: file.clone(), envelopes: 0, replaced: BTreeSet::new(), warnings: Vec::new() };
+        let mut after = current;
         for (one, needs) in &sealed {
             let place = one.called();
             let in_file = one.in_file(&file, &stream).by_rule(self.rules.is_some());
@@ -592,9 +627,11 @@ impl Job<'_> {
             }
             inspect(&object, Strictness::Writer).map_err(|problems| in_file.problems(&problems))?;
             written.warnings.extend(near_limits(&place, &object));
+            after.push(object);
         }
         stream.apply(&all_edits).map_err(|error| failure::manifest(&file, Some(stream.text()), &error))?;
         original.replace(&stream.into_bytes())?;
+        self.keys.note(&file, &after);
         Ok(written)
     }
 }
@@ -709,6 +746,7 @@ impl Report {
             .iter()
             .map(|target| json!({ "name": target.name, "fingerprint": target.recipient.fingerprint().to_string() }))
             .collect();
+        let current: Vec<_> = job.targets.as_slice().iter().map(|target| target.recipient.fingerprint()).collect();
         let state = match job.mode {
             Mode::Write => "resealed",
             _ => "needed",
@@ -723,6 +761,7 @@ impl Report {
             "files": files,
             "current": self.current,
             "failed": self.failed.len(),
+            "keys": job.keys.json(&current),
             "errors": self.failed.iter().flat_map(Failure::json).collect::<Vec<_>>(),
         })
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use bulla::recipient::{ListedRecipient, NameSource, Recipient, RecipientKind};
 use bulla::resource::{KeyState, SealingKey};
 
-use super::reseal::{By, Job, Mode, Rules, connect_to};
+use super::reseal::{By, Job, Keys, Mode, Rules, connect_to};
 use super::{Done, keys};
 use crate::cli::{RecipientArgs, ReportFormat, RotateArgs};
 use crate::cluster::Cluster;
 use crate::failure::{Exit, Failure, Result};
-use crate::policy::{Pinned, Policy};
+use crate::policy::Policy;
 use crate::recipients::Chooser;
 use crate::{files, output, recipients, tree};
 
@@ -31,7 +31,7 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     tree::files(&paths)?;
     let nobody = RecipientArgs::default();
     let policy = Chooser::new(&nobody, &args.cluster).policy(paths.first().map_or(Path::new("."), PathBuf::as_path))?;
-    let own = policy.as_deref().and_then(only_cluster);
+    let own = policy.as_deref().and_then(|policy| policy.of_cluster(&args.cluster));
     let cluster = connect_to(own, &args.cluster)?;
     let first = cluster.keys()?.is_empty();
     // Nor is a key made whose envelopes nobody could ask for. Who holds the key of today vouches for the next.
@@ -65,7 +65,14 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
     let targets = recipients::targets(vec![(recipient.clone(), name_of)], false)?;
     let chooser = Chooser::new(&nobody, &args.cluster);
     let rules = || renewed.as_ref().map(|_| Rules::new(&chooser, &[], true));
-    let job = Job { targets: &targets, rules: rules(), by: By::Cluster(&cluster), mode: Mode::Write, fresh: false };
+    let job = Job {
+        targets: &targets,
+        rules: rules(),
+        by: By::Cluster(&cluster),
+        mode: Mode::Write,
+        fresh: false,
+        keys: Keys::wanted(args.output == ReportFormat::Json),
+    };
     let report = job.run(&paths)?;
     let done = if args.output == ReportFormat::Json {
         let key = keys::entry(&cluster.key(&name)?);
@@ -83,12 +90,6 @@ pub fn run(args: &RotateArgs) -> Result<Done> {
         output::say("files with the cluster's recipients are of the old key now: bulla recipients > FILE.pub");
     }
     Ok(done)
-}
-
-/// The only recipient of a policy that a cluster has the key of.
-fn only_cluster(policy: &Policy) -> Option<&Pinned> {
-    let mut own = policy.recipients.iter().filter(|pinned| pinned.is_cluster());
-    own.next().filter(|_| own.next().is_none())
 }
 
 /// Puts the new key where the policy pins the old one, which has vouched for it; the name of that recipient.
@@ -223,7 +224,8 @@ fn still_needed(
     rules: Option<Rules<'_>>,
     paths: &[PathBuf],
 ) -> Result<()> {
-    let check = Job { targets, rules, by: By::Cluster(cluster), mode: Mode::Check, fresh: false };
+    let check =
+        Job { targets, rules, by: By::Cluster(cluster), mode: Mode::Check, fresh: false, keys: Keys::default() };
     let left = check.run(paths)?;
     let files: Vec<_> = left.pending().collect();
     if files.is_empty() && left.failures() == 0 {

@@ -25,6 +25,7 @@ pub use glob::Glob;
 pub use pin::parse as parse_pin;
 pub use read::read;
 
+use crate::cli::ClusterArgs;
 use crate::failure::{Failure, Result};
 use crate::rsa::{self, Rsa};
 
@@ -81,6 +82,18 @@ impl Pinned {
     pub const fn is_cluster(&self) -> bool {
         self.context.is_some() || self.cluster.is_some()
     }
+
+    /// How its cluster is reached: what the command line says, and where that says nothing, the policy.
+    pub fn reach(&self, args: &ClusterArgs) -> ClusterArgs {
+        let mut at = args.clone();
+        if at.context.is_none() {
+            at.context = self.context.as_ref().map(|context| context.value.clone());
+        }
+        if let Some(namespace) = self.controller_namespace.as_ref().filter(|_| !args.names_namespace()) {
+            at.controller_namespace.clone_from(&namespace.value);
+        }
+        at
+    }
 }
 
 /// Whom the files of some paths are sealed for.
@@ -97,6 +110,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it names a recipient.
+    pub fn names(&self, name: &str) -> bool {
+        self.recipients.iter().any(|at| at.value == name)
+    }
+
     /// The widest scope that it lets be.
     pub fn scope(&self) -> Scope {
         self.scope.as_ref().map(|scope| scope.value).unwrap_or_default()
@@ -150,6 +168,15 @@ impl Policy {
     /// The first rule that matches a path relative to the root.
     pub fn rule(&self, relative: &Path) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.path.value.matches(relative))
+    }
+
+    /// The recipient of the cluster that a command is about: of the context that is named, else the only one that has one.
+    pub fn of_cluster(&self, args: &ClusterArgs) -> Option<&Pinned> {
+        let mut own = self.recipients.iter().filter(|pinned| pinned.is_cluster());
+        match &args.context {
+            Some(context) => own.find(|pinned| pinned.context.as_ref().is_some_and(|at| at.value == *context)),
+            None => own.next().filter(|_| own.next().is_none()),
+        }
     }
 
     /// A recipient by its name.

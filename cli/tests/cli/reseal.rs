@@ -154,3 +154,49 @@ fn errors() {
     let document: serde_json::Value = serde_json::from_str(&run.text()).expect("JSON");
     assert_eq!((&document["failed"], &document["errors"][0]["file"]), (&1.into(), &"t/s.yaml".into()));
 }
+
+#[test]
+fn a_report_says_which_files_depend_on_which_key() {
+    let sandbox = Sandbox::new();
+    for name in ["new.txt", "other.txt"] {
+        sandbox.run(&["keygen", "-w", name]).well();
+    }
+    std::fs::create_dir(sandbox.path("t")).expect("a folder");
+    let seal = |file: &str, recipients: &[&str]| {
+        let to = recipients.iter().flat_map(|file| ["-R", file]);
+        let args: Vec<&str> = ["seal", "-w", file].into_iter().chain(to).collect();
+        sandbox.with_input(&args, DB).well();
+    };
+    seal("t/a.yaml", &["key.txt.pub"]);
+    seal("t/b.yaml", &["key.txt.pub", "other.txt.pub"]);
+    // One that can't be opened with what is at hand stays with its key.
+    seal("t/c.yaml", &["other.txt.pub"]);
+    let args = ["reseal", "t", "-i", "key.txt", "-R", "new.txt.pub"];
+    let run = sandbox.run(&[&args[..], &["--dry-run", "-o", "json"]].concat()).well();
+    let key = |json: &serde_json::Value, public: &str| {
+        let fingerprint = sandbox.fingerprint(public);
+        let keys = json["keys"].as_array().expect("keys").iter();
+        keys.into_iter().find(|key| key["fingerprint"] == fingerprint.as_str()).cloned().unwrap_or_default()
+    };
+    let before: serde_json::Value = serde_json::from_slice(&run.out).expect("JSON");
+    let old = key(&before, "key.txt.pub");
+    assert_eq!(
+        (&old["files"], &old["onlyFor"]),
+        (&serde_json::json!(["t/a.yaml", "t/b.yaml"]), &serde_json::json!(["t/a.yaml"]))
+    );
+    let run = sandbox.run(&[&args[..], &["--report", "json=report.json"]].concat());
+    assert!(run.code == 1 && run.text().is_empty(), "{} {}", run.code, run.err);
+    let after: serde_json::Value = serde_json::from_slice(&sandbox.bytes("report.json")).expect("JSON");
+    assert_eq!(after["schemaVersion"], 1);
+    assert_eq!(key(&after, "key.txt.pub"), serde_json::Value::Null, "nothing depends on it any more: {after}");
+    let new = key(&after, "new.txt.pub");
+    assert_eq!((&new["files"], &new["current"]), (&serde_json::json!(["t/a.yaml", "t/b.yaml"]), &true.into()));
+    let other = key(&after, "other.txt.pub");
+    assert_eq!(
+        (&other["files"], &other["onlyFor"]),
+        (&serde_json::json!(["t/b.yaml", "t/c.yaml"]), &serde_json::json!(["t/c.yaml"]))
+    );
+    assert_eq!((&other["current"], &other["names"]), (&false.into(), &serde_json::json!(["other"])));
+    let run = sandbox.run(&[&args[..], &["--report", "sarif=x"]].concat());
+    assert!(run.code == 2 && run.err.contains("it is json=FILE"), "{}", run.err);
+}
