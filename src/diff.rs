@@ -472,13 +472,15 @@ pub struct Violation {
 }
 
 /// Whether nothing happened but that data keys were wrapped for recipients that the policy names: each item keeps its text and
-/// its resolution, lines come only under names of the policy, changed lines carry the policy's current fingerprint under their
-/// name, and all else is the same, byte for byte. `current` tells a name's fingerprint of today. Empty when all is well.
+/// its resolution, lines come only under names that may join, changed lines carry the policy's current fingerprint under their
+/// name, and all else is the same, byte for byte. `current` tells a name's fingerprint of today, `joins` whether the policy lets
+/// it read this file. Empty when all is well.
 #[must_use]
 pub fn more_than_reseal(
     before: &Stream,
     after: &Stream,
     current: &dyn Fn(&str) -> Option<Fingerprint>,
+    joins: &dyn Fn(&str) -> bool,
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     let whole = |message: String| vec![Violation { line: None, object: None, item: None, message }];
@@ -559,6 +561,9 @@ pub fn more_than_reseal(
                         item,
                         format!("envelope {name} is for {}, and the policy's {name} is {wanted}", head.fingerprint),
                     ),
+                    Some(_) if !was_lines.contains_key(name) && !joins(name) => {
+                        report(line, item, format!("envelope {name} is new, and the file's rule does not name it"));
+                    }
                     Some(_) => {}
                 }
                 let edit = match was_lines.get(name) {

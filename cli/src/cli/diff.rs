@@ -38,6 +38,9 @@ pub struct DiffArgs {
     /// Exit with 10 when there is any other difference than this
     #[arg(long, value_enum, value_name = "KIND")]
     pub only: Option<Only>,
+    /// For --only reseal between two commits: let .bulla/*.pub change, which somebody else guards
+    #[arg(long, requires = "only")]
+    pub allow_pins: bool,
     /// For --only reseal: whom the lines must be for, by the names in these files (default: the pins of .bulla.yaml).
     #[command(flatten)]
     pub recipients: RecipientArgs,

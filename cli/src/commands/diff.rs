@@ -20,10 +20,10 @@ use crate::policy::Policy;
 use crate::{files, output, recipients};
 
 pub fn run(args: &DiffArgs) -> Result<Done> {
-    let pairs = pairs(args)?;
+    let (pairs, commits) = pairs(args)?;
     let mut found: Vec<FileDiff> = pairs.iter().filter_map(compared).collect();
     if args.only == Some(Only::Reseal) {
-        violations(args, &pairs, &mut found)?;
+        violations(args, &pairs, commits, &mut found)?;
     }
     match args.output {
         DiffFormat::Text => output::data(text(&found).as_bytes())?,
@@ -79,14 +79,15 @@ impl State {
     }
 }
 
-fn pairs(args: &DiffArgs) -> Result<Vec<Pair>> {
+/// What is different, and whether both states are commits.
+fn pairs(args: &DiffArgs) -> Result<(Vec<Pair>, bool)> {
+    let is_file = |path: &String| Path::new(path).is_file() || Path::new(path).is_symlink();
     if let [a, b] = args.states.as_slice()
-        && Path::new(a).is_file()
-        && Path::new(b).is_file()
         && !args.staged
+        && ((is_file(a) && is_file(b)) || Repo::find(Path::new("."))?.is_none())
     {
         let read = |path: &String| files::read(Path::new(path)).map(State::Bytes);
-        return Ok(vec![Pair { old_path: None, path: b.clone(), old: read(a)?, new: read(b)? }]);
+        return Ok((vec![Pair { old_path: None, path: b.clone(), old: read(a)?, new: read(b)? }], false));
     }
     let repo = Repo::at(Path::new("."))?;
     let between = between(args, &repo)?;
@@ -124,7 +125,7 @@ fn pairs(args: &DiffArgs) -> Result<Vec<Pair>> {
         let old_path = change.old.as_ref().map(path).filter(|old| *old != now);
         pairs.push(Pair { old_path, path: now, old, new });
     }
-    Ok(pairs)
+    Ok((pairs, matches!(between, Between::Trees(..))))
 }
 
 fn between(args: &DiffArgs, repo: &Repo) -> Result<Between> {
@@ -190,7 +191,8 @@ impl Violation {
         let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
         let object = self.object.as_ref().map(|o| format!(" {}", printable(o))).unwrap_or_default();
         let item = self.item.as_ref().map(|i| format!(" item {}", printable(i))).unwrap_or_default();
-        format!("not a reseal: {file}{line}:{object}{item}: {}", printable(&self.message))
+        let inside = if object.is_empty() && item.is_empty() { String::new() } else { format!(":{object}{item}") };
+        format!("not a reseal: {file}{line}{inside}: {}", printable(&self.message))
     }
 }
 
@@ -346,35 +348,46 @@ fn pin_notes(pair: &Pair, diff: &mut FileDiff) {
 
 // --- only
 
-fn violations(args: &DiffArgs, pairs: &[Pair], found: &mut Vec<FileDiff>) -> Result<()> {
-    let known: BTreeMap<String, Fingerprint> =
-        match (recipients::named(&args.recipients)?, Policy::above(Path::new(".bulla"))?) {
-            (Some(targets), _) => {
-                targets.as_slice().iter().map(|t| (t.name.clone(), t.recipient.fingerprint())).collect()
-            }
-            (None, Some(policy)) => {
-                policy.pins()?.into_iter().map(|pin| (pin.name, pin.listed.recipient.fingerprint())).collect()
-            }
-            (None, None) => {
-                return Err(Failure::usage(
-                    "--only reseal must know whom the lines are to be for, and there is no .bulla.yaml",
-                )
-                .help("bulla diff HEAD --only reseal -R prod.pub -R recovery.pub"));
-            }
-        };
+fn violations(args: &DiffArgs, pairs: &[Pair], commits: bool, found: &mut Vec<FileDiff>) -> Result<()> {
+    let policy = Policy::above(Path::new(".bulla"))?;
+    let named = recipients::named(&args.recipients)?;
+    // Whoever names recipients says who reads; else each file's rule does.
+    let rules = policy.as_deref().filter(|_| named.is_none());
+    let known: BTreeMap<String, Fingerprint> = match (named, rules) {
+        (Some(targets), _) => targets.as_slice().iter().map(|t| (t.name.clone(), t.recipient.fingerprint())).collect(),
+        (None, Some(policy)) => {
+            policy.pins()?.into_iter().map(|pin| (pin.name, pin.listed.recipient.fingerprint())).collect()
+        }
+        (None, None) => {
+            return Err(Failure::usage(
+                "--only reseal must know whom the lines are to be for, and there is no .bulla.yaml",
+            )
+            .help("bulla diff HEAD --only reseal -R prod.pub -R recovery.pub"));
+        }
+    };
     let current = |name: &str| known.get(name).copied();
     for pair in pairs {
-        // Whom the repository seals for is guarded by who may change it, and told above.
-        if is_pin(&pair.path) {
-            continue;
-        }
         let whole = |message: &str| Violation { line: None, object: None, item: None, message: message.into() };
         let mut violations = Vec::new();
+        // In the working tree pins are whose who runs this, and told above. A commit's are whose who made it: they would
+        // vouch for themselves.
+        if is_pin(&pair.path) && (!commits || args.allow_pins) {
+            continue;
+        }
+        let joins = |name: &str| {
+            let Some(policy) = rules else { return true };
+            let of_rule = policy.rule(Path::new(&pair.path)).is_some_and(|rule| rule.names(name));
+            of_rule || policy.always().any(|pinned| pinned.name.value == name)
+        };
         match (&pair.old, &pair.new) {
+            _ if is_pin(&pair.path) => violations.push(whole(
+                "the pin changed: whoever merges this decides who reads what is sealed next (--allow-pins where somebody \
+                 else guards it)",
+            )),
             (State::Bytes(old), State::Bytes(new)) if pair.old_path.is_none() => {
                 match (Stream::read(old), Stream::read(new)) {
                     (Ok(old), Ok(new)) => {
-                        violations.extend(more_than_reseal(&old, &new, &current).into_iter().map(|v| Violation {
+                        violations.extend(more_than_reseal(&old, &new, &current, &joins).into_iter().map(|v| Violation {
                             line: v.line,
                             object: v.object,
                             item: v.item,
