@@ -30,7 +30,11 @@ pub fn run(args: &GitArgs) -> Result<Done> {
 
 // --- setup
 
-const ATTRIBUTES: [&str; 2] = ["*.sealed.yaml diff=bulla merge=bulla", "*.sealed.yml diff=bulla merge=bulla"];
+const ATTRIBUTES: [&str; 3] = [
+    "*.sealed.yaml diff=bulla merge=bulla",
+    "*.sealed.yml diff=bulla merge=bulla",
+    "*.sealed.json diff=bulla merge=bulla",
+];
 const MARK: &str = "# bulla: made by bulla git setup --hook";
 
 /// A word for sh, whatever is in it.
@@ -380,30 +384,46 @@ fn resolve(args: &ResolveArgs) -> Result<Done> {
     if !args.keys.is_empty() && named.is_none() {
         return Err(Failure::usage("which side are the items to come from?").help("--ours or --theirs"));
     }
-    let asked: std::cell::RefCell<Vec<(Conflict, Side)>> = Default::default();
-    let by_hand = named.is_none() || (!args.keys.is_empty() && rest.is_none());
     let of_flags = |conflict: &Conflict| match &conflict.kind {
         ConflictKind::Item(key) if args.keys.contains(key) => named,
         _ if args.keys.is_empty() => named,
         _ => rest,
     };
-    if by_hand {
-        let open: Vec<&Conflict> = conflicts.iter().filter(|c| of_flags(c).is_none()).collect();
-        if !open.is_empty() && !output::on_terminal() {
-            let all: Vec<Conflict> = open.into_iter().cloned().collect();
-            return Err(Failure::new(format!("in conflict in {file}: {}", told(&all)))
+    let mut answers: Vec<(Conflict, Side)> = Vec::new();
+    // What overlaps in the text shows only when all else is settled.
+    loop {
+        let merged = merge_three(texts, 7, &|conflict| of_flags(conflict).or_else(|| answered(&answers, conflict)))?;
+        let Merged::Conflicts(left, _) = &merged else {
+            return finish(args, &root.join(&path), &merged, &conflicts, &repo);
+        };
+        let open: Vec<Conflict> = left
+            .iter()
+            .filter(|conflict| !matches!(conflict.kind, ConflictKind::Unsound(_)))
+            .filter(|conflict| of_flags(conflict).is_none() && answered(&answers, conflict).is_none())
+            .cloned()
+            .collect();
+        if open.is_empty() {
+            return finish(args, &root.join(&path), &merged, &conflicts, &repo);
+        }
+        if !output::on_terminal() {
+            return Err(Failure::new(format!("in conflict in {file}: {}", told(&open)))
                 .help(format!("bulla git resolve {file} --ours|--theirs [KEY…] [--rest ours|theirs]")));
         }
         for conflict in open {
-            let side = ask(conflict)?;
-            asked.borrow_mut().push((conflict.clone(), side));
+            let side = ask(&conflict)?;
+            answers.push((conflict, side));
         }
     }
-    let choose = |conflict: &Conflict| {
-        of_flags(conflict).or_else(|| asked.borrow().iter().find(|(known, _)| known == conflict).map(|(_, side)| *side))
-    };
-    let merged = merge_three(texts, 7, &choose)?;
-    finish(args, &root.join(&path), &merged, &conflicts, &repo)
+}
+
+/// What somebody said of a conflict. The text goes with the fields, where all of them come from one side.
+fn answered(answers: &[(Conflict, Side)], conflict: &Conflict) -> Option<Side> {
+    if let Some((_, side)) = answers.iter().find(|(known, _)| known == conflict) {
+        return Some(*side);
+    }
+    let mut fields = answers.iter().filter(|(known, _)| matches!(known.kind, ConflictKind::Field(_)));
+    let (_, first) = fields.next().filter(|_| conflict.kind == ConflictKind::Text)?;
+    fields.all(|(_, side)| side == first).then_some(*first)
 }
 
 fn told(conflicts: &[Conflict]) -> String {

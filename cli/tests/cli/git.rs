@@ -2,23 +2,23 @@
 
 use crate::sandbox::{Run, Sandbox, finish};
 
-fn git(sandbox: &Sandbox, args: &[&str]) -> Run {
+pub fn git(sandbox: &Sandbox, args: &[&str]) -> Run {
     let mut command = sandbox.command("git");
     command.args(["-c", "user.name=t", "-c", "user.email=t@example.test", "-c", "commit.gpgsign=false"]).args(args);
     finish(command, b"")
 }
 
-fn set(sandbox: &Sandbox, key: &str, value: &str) {
+pub fn set(sandbox: &Sandbox, key: &str, value: &str) {
     sandbox.with_input(&["set", "db.sealed.yaml", key, "-n", "shop", "-R", "key.txt.pub"], value).well();
 }
 
-fn commit(sandbox: &Sandbox, message: &str) {
+pub fn commit(sandbox: &Sandbox, message: &str) {
     git(sandbox, &["add", "db.sealed.yaml", ".gitattributes"]).well();
     git(sandbox, &["commit", "-qm", message]).well();
 }
 
 /// A repository with `a`, `b` and `c` committed on main, taught or not.
-fn repository(taught: bool) -> Sandbox {
+pub fn repository(taught: bool) -> Sandbox {
     let sandbox = Sandbox::new();
     git(&sandbox, &["init", "-q", "-b", "main"]).well();
     if taught {
@@ -33,13 +33,13 @@ fn repository(taught: bool) -> Sandbox {
     sandbox
 }
 
-fn branch(sandbox: &Sandbox, name: &str, change: impl FnOnce(&Sandbox)) {
+pub fn branch(sandbox: &Sandbox, name: &str, change: impl FnOnce(&Sandbox)) {
     git(sandbox, &["checkout", "-q", "-B", name, "main"]).well();
     change(sandbox);
     commit(sandbox, name);
 }
 
-fn value(sandbox: &Sandbox, key: &str) -> Option<String> {
+pub fn value(sandbox: &Sandbox, key: &str) -> Option<String> {
     let opened = sandbox.run(&["unseal", "db.sealed.yaml", "-i", "key.txt", "-o", "json"]).well();
     let secret: serde_json::Value = serde_json::from_str(&opened.text()).expect("JSON");
     use base64::Engine as _;
@@ -83,7 +83,7 @@ fn a_stash_comes_back_over_another_change() {
 }
 
 /// Both changed `b`; each added one.
-fn in_conflict() -> Sandbox {
+pub fn in_conflict() -> Sandbox {
     let sandbox = repository(true);
     branch(&sandbox, "theirs", |s| {
         set(s, "b", "theirs");
