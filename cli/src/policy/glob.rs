@@ -69,7 +69,11 @@ impl Glob {
         if path.has_root() || path.as_os_str().is_empty() {
             return false;
         }
-        self.compiled().is_some_and(|glob| glob.matched_path_or_any_parents(path, false).is_ignore())
+        // Not `matched_path_or_any_parents`: to it the root is a folder too, and `*/` then matches all files.
+        let mut folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        self.compiled().is_some_and(|glob| {
+            glob.matched(path, false).is_ignore() || folders.any(|folder| glob.matched(folder, true).is_ignore())
+        })
     }
 }
 
