@@ -82,7 +82,8 @@ fn read_hidden() -> Result<Zeroizing<Vec<u8>>> {
     let mut byte = Zeroizing::new([0]);
     loop {
         match std::io::stdin().lock().read(byte.as_mut_slice()) {
-            Ok(0) => return Ok(line),
+            // A terminal ends only when it goes away: what was typed until then is half a value.
+            Ok(0) => return Err(Failure::new("the terminal is gone; nothing was written")),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(Failure::new(format!("can't read from the terminal: {error}"))),
