@@ -281,6 +281,7 @@ pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Box<Failure> {
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
         std::io::ErrorKind::FileTooLarge => "the file would be larger than allowed".to_owned(),
         _ => error.to_string(),
     };

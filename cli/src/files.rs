@@ -91,9 +91,11 @@ impl Original {
 
     /// Puts other bytes in its place.
     pub fn replace(&self, bytes: &[u8]) -> Result<()> {
-        let writable =
-            self.metadata.mode() & 0o222 != 0 && rustix::fs::access(&self.target, rustix::fs::Access::WRITE_OK).is_ok();
-        if !writable {
+        let access = rustix::fs::access(&self.target, rustix::fs::Access::WRITE_OK);
+        if access == Err(rustix::io::Errno::ROFS) {
+            return Err(failure::io("write", &self.path, &ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        if self.metadata.mode() & 0o222 == 0 || access.is_err() {
             return Err(Failure::new(format!("{} is read-only; it stays as it was", failure::shown(&self.path)))
                 .help(format!("chmod u+w {}", failure::shown(&self.path))));
         }

@@ -60,9 +60,19 @@ pub fn typed() -> std::result::Result<Cli, ExitCode> {
             command()
         }
     };
-    let matches = command.get_matches_mut();
-    Cli::from_arg_matches(&matches).map_err(|error| {
-        _ = error.format(&mut command).print();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).and_then(|m| Cli::from_arg_matches(&m));
+    matches.map_err(|error| {
+        let error = error.format(&mut command);
+        _ = error.print();
+        if !error.use_stderr() {
+            return ExitCode::SUCCESS;
+        }
+        if wants_json() {
+            // Only what is wrong, not how it is used.
+            let message = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let failure = Failure::usage(message);
+            _ = output::document(serde_json::json!({ "errors": failure.json() }));
+        }
         ExitCode::from(2)
     })
 }
@@ -96,6 +106,15 @@ fn variable_behind(error: &str) -> Option<String> {
 
 fn asked_to_complete() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|shell| !shell.is_empty() && shell != "0")
+}
+
+/// Whether somebody who typed what can't be read wanted to read JSON.
+fn wants_json() -> bool {
+    let words: Vec<OsString> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    let pair =
+        |two: &[OsString]| matches!(two, [flag, format] if (flag == "-o" || flag == "--output") && format == "json");
+    words.iter().any(|word| word == "-ojson" || word == "-o=json" || word == "--output=json")
+        || words.windows(2).any(pair)
 }
 
 /// The command line with its help.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bulla::manifest::emit::{Tree, json, yaml};
-use bulla::manifest::{Edit, Encoding, LineEnding, ManifestErrorKind, Object, Stream};
+use bulla::manifest::{Edit, Encoding, LineEnding, ManifestError, ManifestErrorKind, Object, Stream};
 use bulla::scope::{PlaceError, Scope};
 use bulla::seal::SealError;
 use bulla::secret::{PlainSecret, SecretValue};
@@ -644,6 +644,11 @@ fn in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> Outco
     }
 }
 
+fn skipped(file: &str, error: &ManifestError) -> String {
+    let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
+    format!("{file}{line}   a template: seal the rendered value (BUL012)")
+}
+
 fn try_in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> Result<Outcome> {
     let file = shown(&found.path);
     let original = Original::read(&found.path)?;
@@ -654,11 +659,17 @@ fn try_in_file(args: &SealArgs, chooser: &Chooser<'_>, found: &tree::Found) -> R
         && let Err(error) = Stream::read(&original.bytes)
         && error.kind == ManifestErrorKind::Template
     {
-        let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
-        return Ok(Outcome::Skipped(format!("{file}{line}   a template: seal the rendered value (BUL012)")));
+        return Ok(Outcome::Skipped(skipped(&file, &error)));
     }
-    if !parse(&file, &original.bytes)?.objects().any(|object| object.is_secret()) {
+    let stream = parse(&file, &original.bytes)?;
+    let mut secrets = stream.objects().filter(|object| object.is_secret()).peekable();
+    if secrets.peek().is_none() {
         return Ok(Outcome::Nothing);
+    }
+    // Where the braces of a template can be read as YAML, they still are no name.
+    let template = secrets.find_map(|object| object.secret().err().filter(|e| e.kind == ManifestErrorKind::Template));
+    if let Some(error) = template.filter(|_| !found.named) {
+        return Ok(Outcome::Skipped(skipped(&file, &error)));
     }
     let choice = chooser.choose_any(Some(&found.path), &file, &format!("bulla seal --in-place {file}"))?;
     let run = Run::new(args, &choice)?;

@@ -97,3 +97,22 @@ fn kubectl_runs_and_completes_it() {
     let run = kubectl(&sandbox, &["__complete", "bulla", "set", "s.yaml", "pass"]).well();
     assert_eq!(run.text(), "password\n:4\n");
 }
+
+#[test]
+fn what_can_not_be_read_is_told_in_json_too() {
+    let sandbox = Sandbox::empty();
+    for args in [
+        &["reseal", "-o", "json"][..],
+        &["diff", "--output=json", "--nonsense"],
+        &["check", "-ojson", "--staged", "--live"],
+    ] {
+        let run = sandbox.run(args);
+        assert_eq!(run.code, 2, "{}", run.err);
+        assert!(run.err.starts_with("error: "), "{}", run.err);
+        let document: serde_json::Value = serde_json::from_slice(&run.out).expect("JSON");
+        assert!(document["schemaVersion"] == 1 && document["errors"][0]["message"].is_string(), "{document}");
+    }
+    // Nobody asked for it here; and help is no error.
+    assert_eq!(sandbox.run(&["reseal"]).text(), "");
+    assert!(sandbox.run(&["reseal", "-o", "json", "--help"]).well().text().contains("--live"));
+}
