@@ -340,7 +340,8 @@ async fn the_cluster_is_gone() -> Result<()> {
     ensure!(desk.git(&["status", "--porcelain"])?.is_empty(), "nothing in Git changes");
 
     // B: there is only the recovery identity. The restored key is taken away again.
-    new.key_secrets().delete("bulla-key-hybrid-1", &Default::default()).await.ok();
+    let restored = format!("bulla-key-restored-{}", old.fingerprint());
+    new.key_secrets().delete(&restored, &Default::default()).await?;
     let update = [&["recipients", "update", "prod"][..], &at].concat();
     let full = key.full_fingerprint();
     desk.bulla(&update)?.ends(1)?.says(&["nobody vouches for it", &format!("--accept {full}")])?;

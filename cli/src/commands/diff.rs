@@ -226,8 +226,8 @@ fn compared(pair: &Pair) -> Option<FileDiff> {
 }
 
 fn objects(pair: &Pair, diff: &mut FileDiff) {
-    let says = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
-    let says_sealed = |bytes: &[u8]| says(bytes, b"bulla.dev/") || says(bytes, b"bitnami.com/v1alpha1");
+    let says_sealed =
+        |bytes: &[u8]| ["bulla.dev/", "bitnami.com/v1alpha1"].iter().any(|word| crate::tree::mentions(bytes, word));
     let sealed = |state: &State| state.bytes().is_some_and(says_sealed);
     let relevant = [&pair.old, &pair.new].into_iter().any(sealed);
     for state in [&pair.old, &pair.new] {

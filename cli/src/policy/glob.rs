@@ -35,6 +35,9 @@ impl Glob {
         if text.split('/').any(|part| matches!(part, "." | "..")) {
             return wrong("\".\" and \"..\" never match");
         }
+        if text.split('/').any(|part| part.contains("**") && part != "**") {
+            return wrong("** counts as a whole part, as in apps/**/db.yaml; beside other characters readers differ");
+        }
         if text.contains(['{', '}']) {
             return wrong("braces are characters to Git and a choice to others; write a rule for each");
         }

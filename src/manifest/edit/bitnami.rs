@@ -28,16 +28,9 @@ impl TemplateMap {
 impl Planner<'_> {
     pub(super) fn bitnami(&mut self, edit: &Edit) -> Result<(), ManifestError> {
         match edit {
-            Edit::SetEncrypted { key, text } => self.set_encrypted(key, text),
+            // See `items`.
+            Edit::SetEncrypted { .. } | Edit::RemoveItem { .. } => Ok(()),
             Edit::SetTemplateText { map, key, text } => self.set_template_text(*map, key, text),
-            Edit::RemoveItem { key } => {
-                let items = self.spec()?.child("encryptedData");
-                let spot = items.as_ref().and_then(|items| items.child(key));
-                let (Some(items), Some(spot)) = (items, spot) else {
-                    return Err(no_target(format!("there is no item \"{key}\"")));
-                };
-                self.remove(&items, &spot)
-            }
             Edit::ReplaceText { path, text } => {
                 let spot = match path {
                     TextPath::Name => self.member("metadata").and_then(|spot| spot.child("name")),
@@ -60,26 +53,22 @@ impl Planner<'_> {
         }
     }
 
-    fn set_encrypted(&mut self, key: &str, text: &str) -> Result<(), ManifestError> {
-        let spec = self.spec()?;
-        let value = Tree::text(text);
-        let Some(items) = spec.child("encryptedData") else {
-            return self.add(&spec, "encryptedData", Tree::Map(vec![(key.into(), value)]));
-        };
-        self.set_in(&items, key, &value)
-    }
-
     /// Sets a member, where it stands or in byte order.
     fn set_in(&mut self, map: &Spot<'_>, key: &str, value: &Tree) -> Result<(), ManifestError> {
         match map.child(key) {
             None => self.add(map, key, value.clone()),
-            Some(spot) => match value {
-                Tree::Text(text) if is_clean_scalar(spot.node()) && scalar_text(spot.node(), text).is_ok() => {
-                    self.replace_scalar(&spot, text)
-                }
-                value if spot.node().same(&value.to_node()) => Ok(()),
-                value => self.set_value(&spot, value),
-            },
+            Some(spot) => self.change_text(&spot, value),
+        }
+    }
+
+    /// Another value for a member that is there.
+    pub(super) fn change_text(&mut self, spot: &Spot<'_>, value: &Tree) -> Result<(), ManifestError> {
+        match value {
+            Tree::Text(text) if is_clean_scalar(spot.node()) && scalar_text(spot.node(), text).is_ok() => {
+                self.replace_scalar(spot, text)
+            }
+            value if spot.node().same(&value.to_node()) => Ok(()),
+            value => self.set_value(spot, value),
         }
     }
 

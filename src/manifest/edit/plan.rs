@@ -212,7 +212,7 @@ impl<'s> Planner<'s> {
     /// round: what touches others, and what would leave nothing before something comes.
     pub fn items(&mut self, edits: &[&(usize, Edit)], round: &mut Round) -> Result<Vec<usize>, ManifestError> {
         let spec = self.spec()?;
-        let items = spec.child("items");
+        let items = spec.child(self.items_name());
         items.as_ref().map_or(Ok(()), expect_map)?;
         let Some(items) = items.filter(|items| !items.is_empty()) else {
             self.first_items(&spec, edits)?;
@@ -226,16 +226,17 @@ impl<'s> Planner<'s> {
             places.entry(key).or_insert(index);
         }
         // By the entry that they come before.
-        let mut new: BTreeMap<usize, Vec<(usize, &str, &SealedItem)>> = BTreeMap::new();
+        let mut new: BTreeMap<usize, Vec<(usize, &str, Tree)>> = BTreeMap::new();
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         for (which, (_, edit)) in edits.iter().enumerate() {
             match edit {
-                Edit::SetItem { key, item } => match places.get(key.as_str()) {
-                    Some(place) => changed.push((which, *place, key, item)),
+                Edit::SetItem { key, .. } | Edit::SetEncrypted { key, .. } => match places.get(key.as_str()) {
+                    Some(place) => changed.push((which, *place, key, edit)),
                     None => {
                         let before =
                             if sorted { keys.partition_point(|other| *other < key.as_str()) } else { keys.len() };
-                        new.entry(before).or_default().push((which, key, item));
+                        let of_gap = new.entry(before).or_default();
+                        of_gap.extend(item_tree(edit).map(|tree| (which, key.as_str(), tree)));
                     }
                 },
                 Edit::RemoveItem { key } => match places.get(key.as_str()) {
@@ -254,15 +255,18 @@ impl<'s> Planner<'s> {
                 members.sort_by_key(|(_, key, _)| *key);
             }
             let after = before.checked_sub(1).map_or(After::Nothing, |last| After::Key(keys[last].into()));
-            let trees = members.iter().map(|(_, key, item)| ((*key).to_owned(), Tree::item(item))).collect();
+            let of_gap: Vec<usize> = members.iter().map(|(which, ..)| *which).collect();
+            let trees = members.into_iter().map(|(_, key, tree)| (key.to_owned(), tree)).collect();
             self.add_after(&items, after, trees)?;
             if !round.take(self.planned()) {
-                waiting.extend(members.into_iter().map(|(which, ..)| which));
+                waiting.extend(of_gap);
             }
         }
-        for (which, place, key, item) in changed {
-            if let Some(spot) = items.nth(key, place) {
-                self.change_item(&spot, item)?;
+        for (which, place, key, edit) in changed {
+            match (items.nth(key, place), edit) {
+                (Some(spot), Edit::SetItem { item, .. }) => self.change_item(&spot, item)?,
+                (Some(spot), Edit::SetEncrypted { text, .. }) => self.change_text(&spot, &Tree::text(text))?,
+                _ => {}
             }
             if !round.take(self.planned()) {
                 waiting.insert(which);
@@ -279,19 +283,29 @@ impl<'s> Planner<'s> {
         Ok(waiting.into_iter().collect())
     }
 
+    /// What the map of items is called.
+    fn items_name(&self) -> &'static str {
+        if self.object.is_bitnami() { "encryptedData" } else { "items" }
+    }
+
     /// Where there are none yet.
     fn first_items(&mut self, spec: &Spot<'_>, edits: &[&(usize, Edit)]) -> Result<(), ManifestError> {
         let mut new = BTreeMap::new();
         for (_, edit) in edits {
             match edit {
-                Edit::SetItem { key, item } => _ = new.insert(key.clone(), Tree::item(item)),
+                Edit::SetItem { key, .. } | Edit::SetEncrypted { key, .. } => {
+                    new.extend(item_tree(edit).map(|tree| (key.clone(), tree)));
+                }
                 Edit::RemoveItem { key } => return Err(no_target(format!("there is no item \"{key}\""))),
                 _ => {}
             }
         }
         let tree = Tree::Map(new.into_iter().collect());
-        if let Some(items) = spec.child("items") {
+        if let Some(items) = spec.child(self.items_name()) {
             return self.set_value(&items, &tree);
+        }
+        if self.object.is_bitnami() {
+            return self.add(spec, self.items_name(), tree);
         }
         // Before the template and the envelopes, after the few short fields.
         let before = ["scope", "suspend", "drift"];
@@ -396,5 +410,14 @@ pub(super) fn is_clean_scalar(node: &Node) -> bool {
         }
         NodeKind::Scalar { .. } => node.span.start < node.span.end,
         _ => false,
+    }
+}
+
+/// The value of an item that is set.
+fn item_tree(edit: &Edit) -> Option<Tree> {
+    match edit {
+        Edit::SetItem { item, .. } => Some(Tree::item(item)),
+        Edit::SetEncrypted { text, .. } => Some(Tree::text(text)),
+        _ => None,
     }
 }
