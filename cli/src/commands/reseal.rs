@@ -41,19 +41,24 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     if let Some(path) = args.paths.iter().find(|path| files::is_stdin(path)) {
         return Err(Failure::usage(format!("reseal {}: it changes files; standard input is none", path.display())));
     }
+    let report = args.report.iter().map(|text| report_file(text)).collect::<Result<Vec<_>>>()?;
     match bitnami::run(args)? {
-        None => native(args),
-        Some(outcome) if outcome.native_too => Ok(outcome.done.or(native(args)?)),
-        Some(outcome) => Ok(outcome.done),
+        None => native(args, &report),
+        Some(outcome) if outcome.native_too => Ok(outcome.done.or(native(args, &report)?)),
+        Some(outcome) => {
+            if !report.is_empty() {
+                output::warn("--report tells of native files, and there is none: nothing was written to it");
+            }
+            Ok(outcome.done)
+        }
     }
 }
 
-fn native(args: &ResealArgs) -> Result<Done> {
-    let report = args.report.iter().map(|text| report_file(text)).collect::<Result<Vec<_>>>()?;
+fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
     let keys = || Keys::wanted(!report.is_empty() || args.output == ReportFormat::Json);
     let finish = |job: &Job<'_>| -> Result<Done> {
         let done = job.run(&args.paths)?;
-        for path in &report {
+        for path in report {
             let text = output::json_text(done.json(job));
             if files::is_stdin(path) {
                 output::data(text.as_bytes())?;
