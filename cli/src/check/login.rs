@@ -23,7 +23,21 @@ pub fn in_url(text: &str) -> bool {
             })
             .unwrap_or(after.len())];
         if let Some((login, host)) = authority.rsplit_once('@')
-            && !host.is_empty()
+            && is_host(host)
+            && let Some((_, password)) = login.split_once(':')
+            && counts(password)
+        {
+            return true;
+        }
+        // A slash in a password, where somebody was careless: the @ comes later. What follows a host's colon is a port.
+        let stretch = &after
+            [..after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(after.len())];
+        if let Some((user, begin)) = authority.split_once(':')
+            && !authority.contains('@')
+            && !user.contains('.')
+            && begin.bytes().any(|b| !b.is_ascii_digit())
+            && let Some((login, host)) = stretch.rsplit_once('@')
+            && is_host(host)
             && let Some((_, password)) = login.split_once(':')
             && counts(password)
         {
@@ -32,6 +46,12 @@ pub fn in_url(text: &str) -> bool {
         rest = after;
     }
     false
+}
+
+/// What stands after the sign: not the digest of an image.
+fn is_host(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '[' | '$' | '{'))
+        && !text.starts_with("sha256:")
 }
 
 /// Names of passwords in connection strings, in lower case.
@@ -106,6 +126,7 @@ mod tests {
             "jdbc:mysql://mysql:3306/etl?user=etl&password=Galosh3s",
             "org.apache.kafka.X required username=\"a\" password=\"k4fka\";",
             "app:s3cr3t9x@tcp(db:3306)/app",
+            "postgres://app:s3c/r3t9x@db:5432/app",
         ] {
             assert!(is_in(text), "{text}");
         }
@@ -114,6 +135,9 @@ mod tests {
             "amqp://guest:guest@rabbit//",
             "https://example.test/a:b@c",
             "https://user@example.test",
+            "docker://alpine:3.19@sha256:0a1b2c",
+            "http://localhost:8080/a@b",
+            "https://registry.test:v1/a@sha256:x",
             "Server=sql;User Id=a;Password=$(SQL_PASSWORD);",
             "host=pg user=app password=",
             "password=hunter2",

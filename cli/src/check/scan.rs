@@ -109,8 +109,9 @@ impl Words {
                 return (keystore::is_one(name) && keystore::has_private_key(bytes)).then(|| key_store(name));
             }
             // What is no UTF-8 is told of whatever it holds.
-            let parse =
-                self.is_worth_parsing(sort, bytes) || (sort == Sort::Manifest && std::str::from_utf8(bytes).is_err());
+            let parse = self.is_worth_parsing(sort, bytes)
+                || rules::bul003::is_secrets_file(name)
+                || (sort == Sort::Manifest && std::str::from_utf8(bytes).is_err());
             if !parse && !self.is_worth_searching(sort, bytes) {
                 return Some(Report::default());
             }

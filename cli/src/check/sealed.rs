@@ -80,9 +80,7 @@ fn one(cx: &Cx<'_>, stream: &Stream, object: Object<'_>) {
 fn rule_of(problem: &Problem) -> &'static Rule {
     match (&problem.kind, problem.kind.class()) {
         (_, ErrorClass::Misplaced) => &rules::bul101::RULE,
-        (_, ErrorClass::MissingEnvelope) | (ProblemKind::EmptyEnvelopes | ProblemKind::FingerprintTwice(_), _) => {
-            &rules::bul103::RULE
-        }
+        (_, ErrorClass::MissingEnvelope) | (ProblemKind::EmptyEnvelopes, _) => &rules::bul103::RULE,
         _ => &rules::bul102::RULE,
     }
 }

@@ -62,7 +62,9 @@ pub fn document(cx: &Cx<'_>, root: &Node) {
         None => of_file(cx.file, root),
     };
     let place = if is_description(root) { Place::Quiet } else { place };
-    visit(cx, root, &Path { key: None, object: None, place, below: false, environment: false, variable: None });
+    // Whatever a file of secrets calls its values.
+    let below = place == Place::Values && cx.place.is_none() && rules::bul003::is_secrets_file(cx.file);
+    visit(cx, root, &Path { key: None, object: None, place, below, environment: false, variable: None });
 }
 
 fn is_kustomization(path: &str) -> bool {
@@ -76,7 +78,7 @@ fn is_kustomization(path: &str) -> bool {
 fn of_file(path: &str, root: &Node) -> Place {
     let lower = path.to_lowercase();
     let name = lower.rsplit('/').next().unwrap_or(&lower);
-    if rules::bul003::is_values_file(path) {
+    if rules::bul003::is_secrets_file(path) || rules::bul003::is_values_file(path) {
         return if name.ends_with(".schema.json") { Place::Quiet } else { Place::Values };
     }
     if name.ends_with(".tf.json") || name.ends_with(".tfvars.json") || name.ends_with(".tofu.json") {
@@ -214,6 +216,9 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 helm(cx, node, &named);
             }
             let config_map = path.object.is_some_and(|object| object.kind == "ConfigMap");
+            if path.place != Place::Quiet || path.object.is_none() {
+                rules::bul004::operation(cx, node, path.object);
+            }
             let secret = rules::bul001::mapping(cx, node);
             let mut docker = false;
             if !secret {

@@ -34,6 +34,12 @@ pub fn is_values_file(path: &str) -> bool {
         || lower.starts_with("environments/"))
 }
 
+/// Whether a file holds what helm-secrets decrypted: values, and each of them secret.
+pub fn is_secrets_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.starts_with("secrets") && [".yaml", ".yml"].iter().any(|end| name.ends_with(end))
+}
+
 /// Says it.
 pub fn report(cx: &Cx<'_>, at: Span, name: &str, object: Option<&Named>) {
     let name = clean(name);

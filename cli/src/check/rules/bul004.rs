@@ -80,7 +80,7 @@ pub fn environment(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
         if value.items().is_some() {
             environment(cx, value, object);
         }
-        if judge::node(name, value) {
+        if judge::node(name, value) || has_option(value) {
             report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
         }
     }
@@ -100,8 +100,26 @@ pub fn variable(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
     // CloudFormation begins names of fields with capitals.
     let name = node.get("name").or_else(|| node.get("Name")).and_then(Node::scalar);
     let (Some(name), Some(entry)) = (name, node.entry("value").or_else(|| node.entry("Value"))) else { return };
-    if judge::node(name, &entry.value) {
+    if judge::node(name, &entry.value) || has_option(&entry.value) {
         report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
+    }
+}
+
+/// Whether the value of a variable is options of a program, with a secret among them: `-Dspring.datasource.password=…`.
+fn has_option(value: &Node) -> bool {
+    let Some(text) = value.scalar().filter(|text| text.starts_with('-') && text.len() < 8192) else { return false };
+    let mut found = false;
+    command::literals(&command::tokens(text), |_, _| found = true);
+    found
+}
+
+/// A change to an object, `{op, path, value}`, of which the value may be a variable.
+pub fn operation(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
+    if node.get("op").is_some()
+        && node.get("path").is_some()
+        && let Some(value) = node.get("value").filter(|value| value.entries().is_some())
+    {
+        variable(cx, value, object);
     }
 }
 

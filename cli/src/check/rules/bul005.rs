@@ -85,6 +85,9 @@ fn patches(cx: &Cx<'_>, node: &Node) {
                     if kind == Some("Secret") {
                         super::bul001::patch(&inner, &document.root);
                     }
+                    for operation in document.root.items().unwrap_or_default() {
+                        super::bul004::operation(&inner, operation, None);
+                    }
                 } else {
                     crate::check::tree::document(&inner, &document.root);
                 }

@@ -3,7 +3,8 @@
 use crate::check::cx::{Cx, clean};
 use crate::check::judge;
 use crate::check::registry::{Rule, Severity};
-use crate::check::settings::assignment;
+use crate::check::settings::{assignment, form};
+use crate::check::tree;
 use crate::check::value::{Verdict, assess};
 
 pub const RULE: Rule = Rule {
@@ -53,7 +54,12 @@ pub fn lines(cx: &Cx<'_>, text: &str, all: bool) {
 /// A file that a secretGenerator takes as one value.
 pub fn whole(cx: &Cx<'_>, text: &str) {
     if assess(text) == Verdict::Value {
-        let mut finding = cx.finding(&RULE, cx.lines.span(0..0), "a secretGenerator makes a Secret of this file");
+        // Of settings, the first that says it.
+        let mut at = None;
+        let name = cx.file.rsplit('/').next().unwrap_or(cx.file);
+        tree::lines(text, form(name, text), true, |_, span| _ = at.get_or_insert(span));
+        let at = at.unwrap_or_else(|| cx.lines.span(0..0));
+        let mut finding = cx.finding(&RULE, at, "a secretGenerator makes a Secret of this file");
         finding.excerpt = None;
         finding.help.push(format!(
             "bulla seal --name NAME -n NAMESPACE --from-file {} -w FILE     and take it out of Git",

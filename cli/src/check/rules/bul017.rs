@@ -4,12 +4,13 @@ use std::cell::RefCell;
 
 use bulla::manifest::Span;
 
-use crate::check::cx::{Cx, clean};
+use crate::check::cx::{Cx, Origin, clean};
 use crate::check::hcl::{self, Frame, Literal};
 use crate::check::names::{Says, holds_secrets, is_about, says, says_of_elements};
 use crate::check::registry::{Rule, Severity};
+use crate::check::tree::Place;
 use crate::check::value::{Verdict, assess};
-use crate::check::{judge, login};
+use crate::check::{judge, login, scan};
 
 pub const RULE: Rule = Rule {
     id: "BUL017",
@@ -66,7 +67,12 @@ fn one(cx: &Cx<'_>, frames: &[Frame<'_>], literal: &Literal<'_>, secret: &RefCel
         return;
     }
     if literal.value.contains('\n') {
-        // Manifests and keys in it are found as in any text.
+        // Values of a chart; manifests and keys in it are found as in any text.
+        if literal.name == "values" {
+            let start = literal.value.as_ptr() as usize - cx.outer.as_ptr() as usize;
+            let origin = Origin::Part { start, line: cx.lines.line(start) };
+            scan::read(&Cx { origin, place: Some(Place::Values), depth: 1, ..*cx }, literal.value);
+        }
         return;
     }
     let declares = outer.is_some_and(|frame| matches!(frame.name, "variable" | "output"));
