@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::tests::KEYS;
 use super::*;
-use crate::scope::Scope;
+use crate::scope::{PlaceError, Scope};
 use crate::secret::{PlainSecret, SecretValue};
 
 const SCOPES: [Scope; 3] = [Scope::Strict, Scope::NamespaceWide, Scope::ClusterWide];
@@ -58,16 +58,20 @@ fn a_merge_keeps_to_the_place_and_scope_of_the_object() {
 fn what_a_merge_can_not_do_is_said() {
     let new = secret(&[("b", b"3")]);
     let mut object = sealed(Scope::Strict);
+    object.spec = BitnamiSealedSecretSpec { data: Some("AgAA".into()), ..BitnamiSealedSecretSpec::default() };
+    assert_eq!(merge(&object, &new, None, &KEYS[0].1), Err(SetError::Legacy.into()));
+    let mut object = sealed(Scope::Strict);
     object.spec.data = Some("AgAA".into());
-    assert_eq!(merge(&object, &new, None, &KEYS[0].1), Err(MergeError::OldForm));
+    assert_eq!(merge(&object, &new, None, &KEYS[0].1), Err(SetError::Object(OpenError::BothData).into()));
     let mut object = sealed(Scope::NamespaceWide);
     object.metadata.name = None;
     assert!(merge(&object, &new, None, &KEYS[0].1).is_ok());
     object.metadata.namespace = Some(String::new());
-    assert_eq!(merge(&object, &new, None, &KEYS[0].1), Err(MergeError::NoNamespace));
+    let place = |error| Err(SetError::Place(error).into());
+    assert_eq!(merge(&object, &new, None, &KEYS[0].1), place(PlaceError::NoNamespace(Scope::NamespaceWide)));
     let mut object = sealed(Scope::Strict);
     object.metadata.name = None;
-    assert_eq!(merge(&object, &new, None, &KEYS[0].1), Err(MergeError::NoName));
+    assert_eq!(merge(&object, &new, None, &KEYS[0].1), place(PlaceError::NoName));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Values into a SealedSecret that is there: its lines change, and no others.
 
-use bulla::bitnami::{MergeError, merge};
+use bulla::bitnami::{MergeError, SetError, merge};
 use bulla::manifest::{Edit, Stream, TemplateMap};
 use bulla::scope::Scope;
 
@@ -57,7 +57,7 @@ pub fn run(args: &KubesealArgs) -> Result<()> {
             MergeError::Scope { object, .. } => failure.help(format!(
                 "--scope {object} puts it there; for another scope seal all values of the SealedSecret anew"
             )),
-            MergeError::OldForm => failure.help("seal all its values anew: kubeseal -f SECRET"),
+            MergeError::Set(SetError::Legacy) => failure.help("seal all its values anew: kubeseal -f SECRET"),
             _ => failure,
         }
     })?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bulla::bitnami::{label, seal_item};
+use bulla::bitnami::{BitnamiSealedSecret, place, seal_item, set_scope};
 use bulla::scope::Scope;
 
 use super::{cert, connect, input, output, seal};
@@ -36,8 +36,11 @@ pub fn run(args: &KubesealArgs) -> Result<()> {
             return Err(Failure::new("must provide only one --from-file when encrypting a single item with --raw"));
         }
     };
+    let mut object = BitnamiSealedSecret::default();
+    (object.metadata.namespace, object.metadata.name) = (Some(namespace), Some(name.to_owned()));
+    set_scope(object.metadata.annotations.get_or_insert_default(), scope);
+    let (_, label) = place(&object).map_err(|error| Failure::new(error.to_string()))?;
     let certificate = cert::valid(args)?;
-    let text = seal_item(&certificate, &label(scope, &namespace, name), &value.bytes)
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let text = seal_item(&certificate, &label, &value.bytes).map_err(|error| Failure::new(error.to_string()))?;
     output::write(args, text.as_bytes(), false)
 }

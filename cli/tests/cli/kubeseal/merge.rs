@@ -135,7 +135,7 @@ fn what_would_lose_something_is_refused() {
     sandbox.write("plain.yaml", SECRET);
     refused(&merge(&sandbox, &["--merge-into", "plain.yaml"], NEW), "this is a Secret, where a SealedSecret belongs");
     sandbox.write("old.yaml", "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\nspec: {data: AgAA}\n");
-    refused(&merge(&sandbox, &["--merge-into", "old.yaml"], NEW), "it has spec.data, the form of old files");
+    refused(&merge(&sandbox, &["--merge-into", "old.yaml"], NEW), "the file has spec.data, the older form");
     refused(&merge(&sandbox, &["--merge-into", "gone.yaml"], NEW), "open gone.yaml: no such file or directory\n");
     assert_eq!(sandbox.read("plain.yaml"), SECRET);
 }

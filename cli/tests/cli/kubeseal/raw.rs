@@ -58,6 +58,9 @@ fn what_is_missing_is_said_as_there() {
     }
     let run = raw(&sandbox, &[&place[..], &["--from-file", "gone"]].concat(), "");
     refused(&run, "open gone: no such file or directory\n");
+    // With a slash in it, two places would have one label.
+    let run = raw(&sandbox, &["-n", "a/b", "--name", "c"], "x");
+    assert!(run.code == 1 && run.text().is_empty(), "{}", run.err);
     let run = raw(&sandbox, &[&place[..], &["-f", "cert.pem"]].concat(), "x");
     refused(&run, "--secret-file has no meaning with --raw\n");
 }
