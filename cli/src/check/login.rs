@@ -8,6 +8,18 @@ pub fn is_in(text: &str) -> bool {
     in_url(text) || in_pairs(text) || in_data_source(text)
 }
 
+/// The password of a text that is one address with a login, and nothing else.
+pub fn password_of(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let plain = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b':'));
+    if scheme.is_empty() || !plain || text.contains(char::is_whitespace) {
+        return None;
+    }
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (login, host) = authority.rsplit_once('@')?;
+    if host.is_empty() { None } else { login.split_once(':').map(|(_, password)| password) }
+}
+
 fn counts(password: &str) -> bool {
     assess(password) == Verdict::Value && !is_stock(password)
 }

@@ -204,9 +204,17 @@ fn said(words: &[String]) -> Says {
         };
     }
     if SECRET.iter().any(|word| last.ends_with(word)) || WHOLE.contains(&last) {
+        // `existingSecretAdminPassword`: the name of a Secret that is there.
+        if let [first, second, ..] = before
+            && first == "existing"
+            && second == "secret"
+        {
+            return Says::Perhaps;
+        }
         return Says::Secret;
     }
-    if last == "auth" && previous == Some("master") {
+    // Redis; and Yarn's `user:password`.
+    if matches!((previous, last), (Some("master"), "auth") | (Some("auth"), "ident")) {
         return Says::Secret;
     }
     // Of annotations: `checksum/secret`.
@@ -280,6 +288,7 @@ mod tests {
             "PASSWORD_HASH",
             "OAuthToken",
             "masterauth",
+            "npmAuthIdent",
             "NONCE_KEY",
             "deploy.example.org/api-token",
         ] {
@@ -298,6 +307,7 @@ mod tests {
             "accessKey",
             "routing_key",
             "existingSecret",
+            "existingSecretAdminPassword",
             "pullSecret",
             "csrfToken",
             "auth",

@@ -295,7 +295,9 @@ pub fn is_one(text: &str) -> bool {
     // <password>, [password], __PASSWORD__, «…»
     let framed = [('<', '>'), ('[', ']'), ('«', '»'), ('‹', '›')]
         .iter()
-        .any(|(open, close)| text.starts_with(*open) && text.ends_with(*close) && text.chars().count() > 2);
+        .any(|(open, close)| text.starts_with(*open) && text.ends_with(*close) && text.chars().count() > 2)
+        // A list of quoted texts is framed too.
+        && !text.contains(['"', '\'']);
     if framed || (text.len() > 4 && text.starts_with("__") && text.ends_with("__")) {
         return true;
     }

@@ -259,9 +259,17 @@ fn sql<'t>(line: &'t str, give: &mut Give<'_, 't>) {
 /// `<password>x</password>`, `<add key="Password" value="x"/>`, `<jdbc password="x">`.
 fn xml<'t>(line: &'t str, give: &mut Give<'_, 't>) {
     let mut rest = line;
+    // A tag that began on a line before.
+    let first = rest.find(['<', '>']).unwrap_or(rest.len());
+    if !rest[first..].starts_with('<') {
+        attributes(line, &rest[..first], give);
+    }
     while let Some(open) = rest.find('<') {
         let tag = &rest[open + 1..];
-        let Some(close) = tag.find('>') else { return };
+        let Some(close) = tag.find('>') else {
+            attributes(line, tag, give);
+            return;
+        };
         let (inner, after) = (&tag[..close], &tag[close + 1..]);
         let name = &inner[..inner.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(inner.len())];
         let begin = |part: &str| part.as_ptr() as usize - line.as_ptr() as usize;
@@ -272,33 +280,42 @@ fn xml<'t>(line: &'t str, give: &mut Give<'_, 't>) {
         {
             give(name, &after[..end], begin(name), false);
         }
-        let mut key: Option<&'t str> = None;
-        let mut attributes = &inner[name.len()..];
-        while let Some(sign) = attributes.find('=') {
-            let attribute = attributes[..sign].trim();
-            let value = attributes[sign + 1..].trim_start();
-            let Some(quote @ ('"' | '\'')) = value.chars().next() else { break };
-            let Some(end) = value[1..].find(quote) else { break };
-            let text = &value[1..=end];
-            match attribute {
-                "name" | "key" | "Name" | "Key" => key = Some(text),
-                "value" | "Value" => {
-                    if let Some(key) = key {
-                        give(key, text, begin(key), false);
-                    }
-                }
-                _ => give(attribute, text, begin(attribute), false),
-            }
-            attributes = &value[end + 2..];
-        }
+        attributes(line, &inner[name.len()..], give);
         rest = after;
+    }
+}
+
+/// Attributes of a tag, or of what of a tag stands on a line.
+fn attributes<'t>(line: &'t str, tag: &'t str, give: &mut Give<'_, 't>) {
+    let begin = |part: &str| part.as_ptr() as usize - line.as_ptr() as usize;
+    let mut key: Option<&'t str> = None;
+    let mut rest = tag;
+    while let Some(sign) = rest.find('=') {
+        // Behind the name of the tag, where that stands here too.
+        let attribute = rest[..sign].split_whitespace().next_back().unwrap_or_default();
+        let value = rest[sign + 1..].trim_start();
+        let Some(quote @ ('"' | '\'')) = value.chars().next() else { break };
+        let Some(end) = value[1..].find(quote) else { break };
+        let text = &value[1..=end];
+        match attribute {
+            "name" | "key" | "Name" | "Key" => key = Some(text),
+            "value" | "Value" => {
+                if let Some(key) = key {
+                    give(key, text, begin(key), false);
+                }
+            }
+            "" => {}
+            _ => give(attribute, text, begin(attribute), false),
+        }
+        rest = &value[end + 2..];
     }
 }
 
 /// `requirepass x`, `user ops insecure-password x`, `secret NAME x`: words, of which one may be a name and a later one its value.
 fn directive<'t>(line: &'t str, give: &mut Give<'_, 't>) {
     let words: Vec<&'t str> = line.split_whitespace().take(7).collect();
-    if words.len() < 2 || words.len() > 6 {
+    // What goes on after a comma is an element of a list, such as a column of a table.
+    if words.len() < 2 || words.len() > 6 || line.ends_with(',') {
         return;
     }
     for (index, name) in words.iter().enumerate() {
@@ -350,6 +367,12 @@ mod tests {
         has("s.xml", "<password>Tug0</password>", ("password", "Tug0"));
         has("s.xml", "<add key=\"DbPassword\" value=\"x1\" />", ("DbPassword", "x1"));
         has("s.xml", "<jdbc url=\"a\" password='x1'>", ("password", "x1"));
+        has(
+            "c.xml",
+            "<Resource name=\"jdbc\"\n  username=\"a\" password=\"x1\"\n  maxIdle=\"5\"/>",
+            ("password", "x1"),
+        );
+        has("c.xml", "<Resource password=\"x1\"\n  maxIdle=\"5\"/>", ("password", "x1"));
         has("init.sql", "ALTER USER a WITH PASSWORD 'x1';", ("PASSWORD", "x1"));
         has("nats.conf", "authorization { user: a, password: x1 }", ("password", "x1"));
         has("redis.conf", "requirepass \"mango.6\"", ("requirepass", "mango.6"));
@@ -360,6 +383,9 @@ mod tests {
         assert_eq!(all("settings.py", "PASSWORD = os.environ['PASSWORD']"), []);
         assert_eq!(all("settings.py", "PASSWORD_RESET_TIMEOUT = 86400"), []);
         assert_eq!(all("x.php", "define( 'NONCE_SALT', getenv('NONCE_SALT') );"), []);
+        let mut any = false;
+        pairs(Form::Plain, "  reset_token text,\n", |_| any = true);
+        assert!(!any, "a column of a table");
         assert_eq!(all("a.js", "if (password == 'x') {"), []);
         assert_eq!(
             all("run.sh", "if [ -z \"${DB_PASSWORD:-}\" ]; then echo \"DB_PASSWORD is not set\"; exit 1; fi"),

@@ -276,6 +276,8 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
         Some(variable) if matches!(key, "default" | "value") => variable,
         _ => key,
     };
+    // The place of a list is that of its element.
+    let mut at = entry.key.alias.unwrap_or(entry.key.span);
     let found = match &entry.value.kind {
         NodeKind::Scalar { value, .. } => {
             let mut says = names::says(name);
@@ -287,13 +289,16 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
         }
         NodeKind::Sequence { items, .. } => {
             let says = names::says_of_elements(name);
-            says != Says::Nothing
-                && items.iter().any(|item| item.entries().is_none() && judge::node_as(says, name, item))
+            let element = items
+                .iter()
+                .find(|item| says != Says::Nothing && item.entries().is_none() && judge::node_as(says, name, item));
+            at = element.map_or(at, |item| item.alias.unwrap_or(item.span));
+            element.is_some()
         }
         NodeKind::Mapping { .. } => false,
     };
     if found {
-        report(cx, entry.key.alias.unwrap_or(entry.key.span), name, path.object, path.place);
+        report(cx, at, name, path.object, path.place);
     }
 }
 

@@ -5,7 +5,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::placeholder;
+use super::{login, placeholder};
 
 /// What a text under a telling name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +142,27 @@ pub fn assess(text: &str) -> Verdict {
     {
         return Verdict::Reference;
     }
-    if placeholder::is_one(text) {
-        return Verdict::Placeholder;
+    // Words of an address or of a structure are not words of a phrase: what they hold is asked, one by one.
+    let placeholder = match login::password_of(text) {
+        Some(password) => assess(password) == Verdict::Placeholder,
+        None if text.starts_with(['{', '[']) && text.contains('"') => is_placeholders(text),
+        None => placeholder::is_one(text),
+    };
+    if placeholder { Verdict::Placeholder } else { Verdict::Value }
+}
+
+/// Whether a text is JSON of which every text is a placeholder or empty.
+fn is_placeholders(text: &str) -> bool {
+    fn holds(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::String(text) => matches!(assess(text), Verdict::Placeholder | Verdict::Empty),
+            serde_json::Value::Array(items) => items.iter().all(holds),
+            serde_json::Value::Object(members) => members.values().all(holds),
+            serde_json::Value::Null => true,
+            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
+        }
     }
-    Verdict::Value
+    serde_json::from_str(text).is_ok_and(|value| holds(&value))
 }
 
 /// Passwords of throw-away services in tests.

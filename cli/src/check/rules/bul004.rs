@@ -56,6 +56,7 @@ pub fn is_script(key: &str) -> bool {
             | "bash"
             | "extraArgs"
             | "extraFlags"
+            | "test"
     )
 }
 

@@ -84,6 +84,8 @@ fn patches(cx: &Cx<'_>, node: &Node) {
                 if document.root.items().is_some() {
                     if kind == Some("Secret") {
                         super::bul001::patch(&inner, &document.root);
+                    } else {
+                        operations(&inner, &document.root);
                     }
                     for operation in document.root.items().unwrap_or_default() {
                         super::bul004::operation(&inner, operation, None);
@@ -92,6 +94,24 @@ fn patches(cx: &Cx<'_>, node: &Node) {
                     crate::check::tree::document(&inner, &document.root);
                 }
             }
+        }
+    }
+}
+
+/// Operations of a JSON patch that put a variable or a field into an object that is no Secret.
+fn operations(cx: &Cx<'_>, operations: &Node) {
+    for operation in operations.items().unwrap_or_default() {
+        let text = |key: &str| operation.get(key).and_then(Node::scalar);
+        let (Some("add" | "replace"), Some(path), Some(entry)) = (text("op"), text("path"), operation.entry("value"))
+        else {
+            continue;
+        };
+        let last = path.rsplit('/').next().unwrap_or_default();
+        if entry.value.scalar().is_none() {
+            super::bul004::variable(cx, &entry.value, None);
+            crate::check::tree::document(cx, &entry.value);
+        } else if judge::node(last, &entry.value) {
+            super::bul015::report(cx, entry.key.span, last, None);
         }
     }
 }
