@@ -511,8 +511,9 @@ impl Cluster {
         Ok(Exchanged::Proven { status, body: answer.to_vec() })
     }
 
-    /// Whether a SealedSecret opens: `None`, or why it doesn't. Nothing is written by the answer, so it needs no proof.
-    pub fn verify(&self, object: &serde_json::Value) -> Result<Option<String>> {
+    /// Whether a SealedSecret opens: `None`, or why it doesn't. With a pinned key of this cluster nothing is taken but what its
+    /// holder proves; without one the answer is as good as the way to it.
+    pub fn verify(&self, object: &serde_json::Value, pinned: Option<&Recipient>) -> Result<Option<String>> {
         #[derive(serde::Deserialize)]
         struct Verdict {
             opens: Option<bool>,
@@ -520,34 +521,45 @@ impl Cluster {
             error: Option<String>,
             message: Option<String>,
         }
-        let (client, uri) = match &self.controller {
-            Some(controller) => (&controller.client, format!("{}/v1/verify", controller.path)),
-            None => {
-                let namespace = &self.namespace;
-                (&self.client, format!("/api/v1/namespaces/{namespace}/services/http:bulla:http/proxy/v1/verify"))
-            }
-        };
+        const PATH: &str = "/v1/verify";
         let body = serde_json::to_vec(object).map_err(|error| Failure::new(format!("can't ask: {error}")))?;
-        let ask = async || {
-            let request = http::Request::post(&uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.clone()))
-                .map_err(kube::Error::HttpError)?;
-            let (head, answer) = client.send(request).await?.into_parts();
-            let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
-            let status = head.status.as_u16();
-            // What a controller says is its own words; a proxy that has none says something else.
-            match serde_json::from_slice::<Verdict>(&answer) {
-                Ok(verdict)
-                    if matches!(status, 200 | 400 | 409 | 413)
-                        && (verdict.opens.is_some() || verdict.error.is_some()) =>
-                {
-                    Ok(verdict)
+        // What a controller says is its own words; a proxy that has none says something else.
+        let read = |status: u16, answer: &[u8]| {
+            let verdict = serde_json::from_slice::<Verdict>(answer).ok();
+            verdict.filter(|verdict| {
+                matches!(status, 200 | 400 | 409 | 413) && (verdict.opens.is_some() || verdict.error.is_some())
+            })
+        };
+        let failed = |status: u16| kube::Error::Api(Box::new(Status::failure("", "").with_code(status)));
+        let verdict = match pinned {
+            Some(pinned) => match self.exchange(PATH, body, pinned, b"")? {
+                Exchanged::Proven { status, body } => {
+                    read(status, &body).ok_or_else(|| self.unreached(&failed(status)))?
                 }
-                _ => Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status)))),
+                Exchanged::NotProven(failure) => return Err(failure),
+            },
+            None => {
+                let (client, uri) = match &self.controller {
+                    Some(controller) => (&controller.client, format!("{}{PATH}", controller.path)),
+                    None => {
+                        let namespace = &self.namespace;
+                        let proxy = "services/http:bulla:http/proxy";
+                        (&self.client, format!("/api/v1/namespaces/{namespace}/{proxy}{PATH}"))
+                    }
+                };
+                let ask = async || {
+                    let request = http::Request::post(&uri)
+                        .header(http::header::CONTENT_TYPE, "application/json")
+                        .body(Body::from(body.clone()))
+                        .map_err(kube::Error::HttpError)?;
+                    let (head, answer) = client.send(request).await?.into_parts();
+                    let answer =
+                        Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
+                    read(head.status.as_u16(), &answer).ok_or_else(|| failed(head.status.as_u16()))
+                };
+                self.patiently(ask).map_err(|error| self.unreached(&error))?
             }
         };
-        let verdict = self.patiently(ask).map_err(|error| self.unreached(&error))?;
         if verdict.opens == Some(true) {
             return Ok(None);
         }

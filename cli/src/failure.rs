@@ -274,6 +274,11 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// A word for sh, whatever is in it.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// An error of reading or writing a file.
 pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Box<Failure> {
     let reason = match error.kind() {
@@ -355,8 +360,7 @@ impl InFile<'_> {
                     .label(format!("not sealed for {place}"))
                     .help(format!("bulla move {} --from NAMESPACE/NAME -i IDENTITY", self.file))
                     .help(format!(
-                        "without an identity: namespace, name, key and scope back as they were, or enter all that is \
-                         misplaced again, at once: bulla set {} KEY…",
+                        "without an identity: put the names back, or enter again all that is misplaced: bulla set {} KEY…",
                         self.file
                     ));
                 failure.code = Some("BUL101");

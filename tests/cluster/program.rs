@@ -1,6 +1,9 @@
 //! The command line against a real cluster: what a developer and a platform engineer do, through the API server's
 //! service proxy.
 
+#[path = "check.rs"]
+mod check;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -140,6 +140,7 @@ impl<'a> Cx<'a> {
         Finding {
             rule,
             file: self.file.to_owned(),
+            path: String::new(),
             span,
             excerpt: shown.location.and_then(|location| location.excerpt),
             message: message.into(),

@@ -28,6 +28,7 @@ pub fn about(rule: &'static Rule, file: &str, span: Span, message: String) -> Fi
     Finding {
         rule,
         file: file.to_owned(),
+        path: String::new(),
         span,
         excerpt: None,
         message,
@@ -116,6 +117,9 @@ impl Baseline {
     pub fn write(path: &Path, findings: &[Finding]) -> Result<usize> {
         let all: BTreeSet<String> = findings.iter().flat_map(Finding::fingerprints).collect();
         let text = format!("{:#}\n", json!({"schemaVersion": 1, "findings": all}));
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| crate::failure::io("make", folder, &error))?;
+        }
         files::write(path, &files::destination(path)?, text.as_bytes())?;
         Ok(all.len())
     }

@@ -13,6 +13,9 @@ pub struct Finding {
     pub rule: &'static Rule,
     /// As it is shown: relative to where the program runs, or to the root of the repository.
     pub file: String,
+    /// From the root of the repository, wherever the program runs: what reports and baselines call the file. Empty until
+    /// [`super::root::Root`] has said it.
+    pub path: String,
     pub span: Span,
     pub excerpt: Option<Excerpt>,
     pub message: String,
@@ -34,7 +37,7 @@ impl Finding {
     /// without lines, so that it stays when lines move.
     pub fn fingerprints(&self) -> Vec<String> {
         let own = |key: &str| {
-            let mut text = format!("{}|{}", self.rule.id, part(&self.file));
+            let mut text = format!("{}|{}", self.rule.id, part(self.path()));
             for more in [self.object.as_str(), key] {
                 _ = write!(text, "|{}", part(more));
             }
@@ -43,12 +46,17 @@ impl Finding {
         if self.keys.is_empty() { vec![own("")] } else { self.keys.iter().map(|key| own(key)).collect() }
     }
 
-    /// `file:line:column`.
-    pub fn place(&self) -> String {
+    /// The file as reports and baselines call it.
+    pub fn path(&self) -> &str {
+        if self.path.is_empty() { &self.file } else { &self.path }
+    }
+
+    /// `path:line:column`, from the root of the repository.
+    pub fn place_from_root(&self) -> String {
         if self.span.line == 0 {
-            return self.file.clone();
+            return self.path().to_owned();
         }
-        format!("{}:{}:{}", self.file, self.span.line, self.span.column)
+        format!("{}:{}:{}", self.path(), self.span.line, self.span.column)
     }
 }
 

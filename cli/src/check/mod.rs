@@ -22,6 +22,7 @@ pub mod placeholder;
 pub mod policy;
 pub mod registry;
 pub mod report;
+pub mod root;
 pub mod rules;
 pub mod scan;
 pub mod sealed;

@@ -85,6 +85,7 @@ pub fn json(outcome: &Outcome, excused: usize) -> Value {
                 "severity": finding.rule.severity.as_str(),
                 "message": finding.message,
                 "file": finding.file,
+                "path": finding.path(),
                 "line": (finding.span.line > 0).then_some(finding.span.line),
                 "column": (finding.span.line > 0).then_some(finding.span.column),
                 "object": (!finding.object.is_empty()).then_some(&finding.object),

@@ -12,7 +12,7 @@ use bulla::scope::Scope;
 
 use super::excuse::{Baseline, about};
 use super::finding::Finding;
-use super::registry::{Rule as Check, by_id};
+use super::registry::{Rule as Check, Severity, by_id};
 use super::{Outcome, rules};
 use crate::failure::{Excerpt, Failure, Result};
 use crate::model::Sealed;
@@ -165,7 +165,12 @@ impl Held {
                 outcome.findings.push(finding);
             }
         }
-        let Some(policy) = &self.policy else { return };
+        let Some(policy) = &self.policy else {
+            if self.broken.is_none() && !outcome.files_sealed.is_empty() {
+                outcome.findings.extend(orphaned());
+            }
+            return;
+        };
         if !outcome.policies.is_empty() || !outcome.files_sealed.is_empty() {
             pins(policy, outcome, today);
         }
@@ -219,6 +224,13 @@ impl Held {
             !excused
         });
         let excused = before - outcome.findings.len();
+        for exclude in policy.check.exclude.iter().filter(|exclude| rules::bul205::is_wide(&exclude.value)) {
+            let message = format!("{} under check.exclude leaves everything out", exclude.value.as_str());
+            let mut finding = about(&rules::bul205::RULE, &policy.file, exclude.span, message);
+            finding.keys = vec![exclude.value.as_str().to_owned()];
+            finding.help.push("name the folders that are meant".into());
+            outcome.findings.push(finding);
+        }
         for (at, exception) in exceptions.iter().enumerate() {
             let called = format!("the exception from {} for {}", exception.rule.value, exception.path.value.as_str());
             let finding = if by_id(&exception.rule.value).is_none() {
@@ -233,6 +245,11 @@ impl Held {
                     format!("{called} expired on {}", day.value),
                     "mend what it excused and remove it, or set a new day".to_owned(),
                 ))
+            } else if rules::bul205::is_wide(&exception.path.value)
+                && by_id(&exception.rule.value).is_some_and(|rule| rule.severity == Severity::Error)
+            {
+                let help = "name the paths that are meant".to_owned();
+                Some((&rules::bul205::RULE, format!("{called} switches the rule off for everything"), help))
             } else if whole && !used[at] {
                 Some((&rules::bul201::RULE, format!("nothing needs {called}"), "remove it".to_owned()))
             } else {
@@ -257,6 +274,18 @@ fn broken(failure: Failure) -> Finding {
     let mut finding = about(&rules::bul110::RULE, &file, Span { start: 0, end: 0, line, column }, failure.message);
     finding.help = failure.help;
     finding
+}
+
+/// That there are pins and no policy: somebody took it away.
+fn orphaned() -> Option<Finding> {
+    let root = super::root::Root::here().folder()?.to_owned();
+    let mut pins = std::fs::read_dir(root.join(".bulla")).ok()?.flatten();
+    pins.find(|entry| entry.path().extension().is_some_and(|end| end == "pub"))?;
+    let message =
+        format!("there is no {NAME}, and .bulla/ has the keys that it pinned: nothing says whom files are for");
+    let mut finding = about(&rules::bul110::RULE, NAME, Span::default(), message);
+    finding.help.push(format!("git log -- {NAME}     shows who removed it; or: bulla init"));
+    Some(finding)
 }
 
 /// The pins' age.
@@ -338,7 +367,9 @@ fn one(policy: &Policy, rule: &Rule, targets: Option<&Targets>, sealed: &SealedF
             if map.iter().any(|line| line.1 == fingerprint) {
                 continue;
             }
-            if map.iter().any(|line| line.0 == target.name) {
+            if map.iter().any(|line| line.0 == target.name && line.2 && (refused || mixed)) {
+                // That it is classical is said already.
+            } else if map.iter().any(|line| line.0 == target.name) {
                 old.insert(target.name.clone());
             } else if policy.recipient(&target.name).is_some_and(crate::policy::Pinned::is_always) {
                 lost.insert(target.name.clone());
@@ -348,7 +379,8 @@ fn one(policy: &Policy, rule: &Rule, targets: Option<&Targets>, sealed: &SealedF
         }
         for (name, fingerprint, _) in map {
             let known = targets.as_slice().iter().any(|target| target.recipient.fingerprint() == *fingerprint);
-            if !known && !old.contains(name) {
+            let told = old.contains(name) || (refused && classical.contains(&name.as_str()));
+            if !known && !told {
                 other.insert(crate::failure::named(name, &fingerprint.to_string()));
             }
         }

@@ -34,6 +34,29 @@ pub struct Rule {
     pub page: &'static str,
 }
 
+impl Rule {
+    /// The page for people: without what only its tests read.
+    pub fn text(&self) -> String {
+        self.page.lines().filter(|line| !line.starts_with("<!--")).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// The same without the examples: what looks like a Secret in a report would be found there.
+    pub fn without_examples(&self) -> String {
+        let mut example = false;
+        let mut out = String::new();
+        for line in self.text().lines() {
+            if line.starts_with("## ") {
+                example = matches!(line, "## Bad" | "## Good");
+            }
+            if !example {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
 /// All of them.
 pub const ALL: &[&Rule] = &[
     &rules::bul001::RULE,
@@ -70,6 +93,7 @@ pub const ALL: &[&Rule] = &[
     &rules::bul202::RULE,
     &rules::bul203::RULE,
     &rules::bul204::RULE,
+    &rules::bul205::RULE,
 ];
 
 /// A rule by its id, in any case.

@@ -220,6 +220,16 @@ fn large(words: &Words, mut file: FsFile, name: &str) -> std::io::Result<Option<
                 total.allows.append(&mut report.allows);
                 total.plain.append(&mut report.plain);
                 total.sealed.append(&mut report.sealed);
+                for (_, span, ..) in &mut report.live {
+                    span.line += lines;
+                }
+                total.live.append(&mut report.live);
+                for sealed in &mut report.files_sealed {
+                    for (span, _) in [&mut sealed.scope_at, &mut sealed.namespace_at, &mut sealed.envelopes_at] {
+                        span.line += lines;
+                    }
+                }
+                total.files_sealed.append(&mut report.files_sealed);
                 total.templated |= report.templated;
             }
         };

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use bulla::recipient::Recipient;
+
 use super::Done;
 use crate::check::excuse::{self, Baseline};
 use crate::check::policy::Held;
 use crate::check::registry::{ALL, by_id};
 use crate::check::report::Wanted;
+use crate::check::root::Root;
 use crate::check::scan::File;
 use crate::check::words::Words;
 use crate::check::{Outcome, git, output as told, walk};
@@ -51,7 +54,14 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
         None => look(args, &words, &exclude)?,
     };
     if args.fix && fix(args, &outcome)? {
+        let plain = |outcome: &Outcome| outcome.findings.iter().filter(|finding| finding.rule.id == "BUL001").count();
+        let before = plain(&outcome);
         outcome = look(args, &words, &exclude)?;
+        if plain(&outcome) < before {
+            output::warn(
+                "Git's history keeps what was committed: change the values, then bulla set FILE KEY… (bulla check --history lists them)",
+            );
+        }
     }
     let mut excused = 0;
     if args.history.is_none() {
@@ -62,15 +72,36 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
     let mut opens = None;
     if args.live {
         let policy = Policy::above(at).ok().flatten();
-        let reach = policy.as_deref().and_then(|policy| policy.of_cluster(&args.cluster));
-        let reach = reach.map_or_else(|| args.cluster.clone(), |pinned| pinned.reach(&args.cluster));
+        let pinned = policy.as_deref().and_then(|policy| policy.of_cluster(&args.cluster));
+        let reach = pinned.map_or_else(|| args.cluster.clone(), |pinned| pinned.reach(&args.cluster));
         let cluster = crate::cluster::connect_for_rewrap(&reach, true)?;
-        opens = Some((live(&cluster, &mut outcome)?, cluster.context.clone()));
+        let key = match (policy.as_deref(), pinned) {
+            (Some(policy), Some(pinned)) => Some(policy.pin(pinned)?.listed.recipient),
+            _ => {
+                output::note(&format!(
+                    "no key of {} is pinned: nothing proves that it is the one that answers",
+                    cluster.context
+                ));
+                None
+            }
+        };
+        opens = Some((live(&cluster, key.as_ref(), &mut outcome)?, cluster.context.clone()));
     }
     excused += held.excuse(&mut outcome, today, is_whole(args));
+    let root = if args.staged || args.history.is_some() || args.paths.iter().any(|path| files::is_stdin(path)) {
+        Root::none()
+    } else {
+        Root::here()
+    };
+    root.settle(&mut outcome);
     if let Some(path) = &args.baseline_write {
         let known = Baseline::write(path, &outcome.findings)?;
-        output::say(&format!("wrote {} to {}", count(known, "finding"), crate::failure::shown(path)));
+        let file = crate::failure::shown(path);
+        let how = match held.baseline()? {
+            Some(_) => String::new(),
+            None => format!("; to use it: --baseline {file}, or check.baseline in .bulla.yaml"),
+        };
+        output::say(&format!("wrote {} to {file}{how}", count(known, "finding")));
         return Ok(Done::Well);
     }
     let baseline = match &args.baseline {
@@ -80,6 +111,7 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
     if let Some(baseline) = baseline {
         excused += baseline.apply(&mut outcome, is_whole(args));
     }
+    root.settle(&mut outcome);
     outcome.sort();
     for report in &reports {
         report.write(&outcome, excused)?;
@@ -129,7 +161,7 @@ fn look(args: &CheckArgs, words: &Words, exclude: &walk::Exclude<'_>) -> Result<
             return Err(Failure::new(format!("standard input has more than {} bytes", bulla::manifest::MAX_TEXT)));
         }
         let mut outcome = Outcome::default();
-        const NAME: &str = "standard input";
+        const NAME: &str = crate::check::root::STDIN;
         if let Some(report) = words.scan(&File { name: NAME, bytes: &bytes, generator: None, continued: false }) {
             outcome.add(NAME, report);
         }
@@ -174,15 +206,15 @@ fn explain(id: &str) -> Result<Done> {
         Failure::missing(format!("there is no rule {}", crate::failure::printable(id)))
             .help("bulla check --explain lists them")
     })?;
-    output::data(rule.page.as_bytes())?;
+    output::data(rule.text().as_bytes())?;
     Ok(Done::Well)
 }
 
 /// Asks the cluster whether the SealedSecrets open. Returns how many do.
-fn live(cluster: &crate::cluster::Cluster, outcome: &mut Outcome) -> Result<usize> {
+fn live(cluster: &crate::cluster::Cluster, key: Option<&Recipient>, outcome: &mut Outcome) -> Result<usize> {
     let mut opens = 0;
     for (called, span, file, json) in std::mem::take(&mut outcome.live) {
-        match cluster.verify(&json)? {
+        match cluster.verify(&json, key)? {
             None => opens += 1,
             Some(why) => {
                 let message = format!("{called} does not open in {}: {why}", cluster.context);
@@ -211,8 +243,5 @@ fn fix(args: &CheckArgs, outcome: &Outcome) -> Result<bool> {
         return Ok(false);
     }
     super::seal::fix(&files, &args.recipients, &args.cluster)?;
-    output::warn(
-        "Git's history keeps what was committed: change the values, then bulla set FILE KEY… (bulla check --history lists them)",
-    );
     Ok(true)
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Done;
 use crate::cli::{GitArgs, GitCommand, GitSetupArgs, MergeArgs, ResolveArgs, SideArg};
-use crate::failure::{self, Failure, Result, printable, shown};
+use crate::failure::{self, Failure, Result, printable, quoted, shown};
 use crate::files::{self, Original};
 use crate::git::{Blob, Repo};
 use crate::output;
@@ -36,11 +36,6 @@ const ATTRIBUTES: [&str; 3] = [
     "*.sealed.json diff=bulla merge=bulla",
 ];
 const MARK: &str = "# bulla: made by bulla git setup --hook";
-
-/// A word for sh, whatever is in it.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
 
 fn program() -> Result<String> {
     let path = std::env::current_exe()

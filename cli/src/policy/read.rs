@@ -94,8 +94,9 @@ impl<'a> Reader<'a> {
         let mut by_name = BTreeMap::new();
         for (key, entry) in self.entries(node, what)? {
             if !known.contains(&key) {
-                return Err(self
-                    .fail(entry.key.span, format!("{what} has no field {key:?}"))
+                // What stands there by mistake may be anything: its value is masked.
+                return Err(Failure::new(format!("{what} has no field {key:?}"))
+                    .at(self.file, Some(self.text), entry.key.span)
                     .help(format!("its fields are {}", known.join(", "))));
             }
             by_name.insert(key, entry);

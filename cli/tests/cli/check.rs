@@ -184,13 +184,10 @@ fn the_hook_stops_a_commit_fix_lets_it_pass_and_history_remembers() {
     std::fs::remove_file(sandbox.path("old.yaml")).expect("removes");
     sandbox.git(&["add", "-A"]);
     sandbox.git(&["commit", "-qm", "removed"]);
-    let hook = format!("#!/bin/sh\nexec '{}' check --staged\n", crate::sandbox::program().display());
-    sandbox.write(".git/hooks/pre-commit", hook);
-    std::fs::set_permissions(
-        sandbox.path(".git/hooks/pre-commit"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .expect("sets");
+    let set_up = sandbox.run(&["git", "setup", "--hook"]).well();
+    assert!(set_up.err.contains("hooks/pre-commit runs bulla check --staged before each commit"), "{}", set_up.err);
+    sandbox.git(&["add", "-A"]);
+    sandbox.git(&["commit", "-qm", "what is clean passes the hook"]);
 
     sandbox.write("db.yaml", DB);
     sandbox.git(&["add", "-A"]);
@@ -212,6 +209,12 @@ fn the_hook_stops_a_commit_fix_lets_it_pass_and_history_remembers() {
     sandbox.write("db.yaml", DB);
     let fixed = sandbox.run(&["check", "--fix", "db.yaml", "-R", "key.txt.pub"]).well();
     assert!(fixed.err.contains("history keeps what was committed"), "{}", fixed.err);
+    // Nothing is claimed of what could not be sealed.
+    sandbox.write("more.yaml", DB.replace("name: db", "name: more"));
+    let failed = sandbox.run(&["check", "--fix", "more.yaml"]);
+    assert!(failed.code == 10 && failed.err.contains("no recipient for more.yaml"), "{}", failed.err);
+    assert!(!failed.err.contains("history keeps"), "{}", failed.err);
+    std::fs::remove_file(sandbox.path("more.yaml")).expect("removes");
     sandbox.git(&["add", "-A"]);
     let passed = commit();
     assert_eq!(passed.code, 0, "{}{}", passed.text(), passed.err);
@@ -221,6 +224,11 @@ fn the_hook_stops_a_commit_fix_lets_it_pass_and_history_remembers() {
     let text = sandbox.run(&["check", "--history"]);
     assert!(text.text().contains("in commit "), "{}", text.text());
     assert_eq!(found(&sandbox, &["--history", "HEAD~1..HEAD"]), []);
+    // Somebody else's hook stays.
+    sandbox.write(".git/hooks/pre-commit", "#!/bin/sh\n");
+    let run = sandbox.run(&["git", "setup", "--hook"]);
+    assert!(run.code == 1 && run.err.contains("is not overwritten"), "{}", run.err);
+    assert_eq!(sandbox.read(".git/hooks/pre-commit"), "#!/bin/sh\n");
 }
 
 #[test]
@@ -267,7 +275,13 @@ fn a_baseline_excuses_what_was_there_and_nothing_new() {
     let sandbox = Sandbox::empty();
     sandbox.write("db.yaml", DB);
     let run = sandbox.run(&["check", "--baseline-write", "base.json"]).well();
-    assert_eq!(run.err, "wrote 2 findings to base.json\n");
+    assert_eq!(
+        run.err,
+        "wrote 2 findings to base.json; to use it: --baseline base.json, or check.baseline in .bulla.yaml\n"
+    );
+    // The folder that the documentation names may not be there yet.
+    sandbox.run(&["check", "--baseline-write", ".bulla/baseline.json"]).well();
+    assert_eq!(sandbox.read(".bulla/baseline.json"), sandbox.read("base.json"));
     assert!(!sandbox.read("base.json").contains("hunter2"));
     assert_eq!(found(&sandbox, &["--baseline", "base.json"]), []);
     // Lines move.

@@ -292,8 +292,8 @@ fn moved_items() {
     let moved = |place: &str| {
         format!(
             "error[BUL101]: sealed for another place; will not open here\n{EXCERPT} not sealed for {place} (scope \
-             strict)\nhelp: bulla move s.yaml --from NAMESPACE/NAME -i IDENTITY\nhelp: without an identity: namespace, name, \
-             key and scope back as they were, or enter all that is misplaced again, at once: bulla set s.yaml KEY…\n"
+             strict)\nhelp: bulla move s.yaml --from NAMESPACE/NAME -i IDENTITY\nhelp: without an identity: put the names \
+             back, or enter again all that is misplaced: bulla set s.yaml KEY…\n"
         )
     };
     for (from, to, place) in [("name: db", "name: web", "shop/web"), ("namespace: shop", "namespace: live", "live/db")]

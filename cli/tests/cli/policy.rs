@@ -142,7 +142,7 @@ fn a_wider_scope_and_another_namespace_are_refused() {
 fn errors_have_their_place() {
     broken(
         "version: 1\nrulez: []\n",
-        "error: the policy has no field \"rulez\"\n  --> .bulla.yaml:2:1\n2 | rulez: []\n  | ^^^^^\nhelp: its fields are \
+        "error: the policy has no field \"rulez\"\n  --> .bulla.yaml:2:1\n2 | rulez: ········\n  | ^^^^^\nhelp: its fields are \
          version, recipients, rules, policy, check\n",
     );
     broken(

@@ -118,6 +118,17 @@ impl Sandbox {
     }
 }
 
+/// The program of `tests/linters`, which `cargo xtask test` builds. Without it what needs it is skipped, in CI it fails.
+#[allow(clippy::print_stderr)]
+pub fn linters() -> Option<PathBuf> {
+    let found = std::env::var_os("BULLA_LINTERS").map(PathBuf::from);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "BULLA_LINTERS does not name the program of tests/linters");
+        eprintln!("skipped: BULLA_LINTERS does not name the program of tests/linters (cargo xtask test builds it)");
+    }
+    found
+}
+
 pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_bulla"))
 }

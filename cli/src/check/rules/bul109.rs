@@ -25,6 +25,7 @@ pub fn both(outcome: &mut Outcome) {
         found.push(Finding {
             rule: &RULE,
             file: plain.file.clone(),
+            path: String::new(),
             span: plain.span,
             excerpt: None,
             message: format!("Secret {called} is here in plaintext and sealed in {}", sealed.file),

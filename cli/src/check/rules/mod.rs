@@ -34,3 +34,4 @@ pub mod bul201;
 pub mod bul202;
 pub mod bul203;
 pub mod bul204;
+pub mod bul205;
