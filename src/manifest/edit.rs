@@ -215,6 +215,8 @@ impl Stream {
         let mut left = Vec::new();
         // Objects with something that waits, so that what follows it waits too; and those that were looked at.
         let (mut waiting, mut sound) = (BTreeSet::new(), BTreeSet::new());
+        // Envelopes that go: the last one of a map leaves `{}`, which takes a round of its own.
+        let mut going: Vec<(usize, &EnvelopeMap)> = Vec::new();
         let mut rest = edits;
         while let [first, after @ ..] = rest {
             let (index, edit) = *first;
@@ -243,7 +245,13 @@ impl Stream {
                 continue;
             }
             planner.plan(edit).map_err(located)?;
-            if !round.take(planner.planned()) {
+            let mut taken = true;
+            if let Edit::RemoveEnvelope { map, .. } = edit {
+                let others = going.iter().filter(|other| **other == (*index, map)).count();
+                taken = others == 0 || others + 1 < planner.number_of_envelopes(map);
+                going.push((*index, map));
+            }
+            if !taken || !round.take(planner.planned()) {
                 waiting.insert(*index);
                 left.push(*first);
             }

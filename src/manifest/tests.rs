@@ -657,6 +657,13 @@ fn envelopes_come_and_go() {
     assert_eq!(all.text(), SEALED);
     all.apply(&[(0, Edit::RemoveEnvelope { map: common(), name: "prod".into() })]).unwrap();
     assert!(all.text().ends_with("  envelopes: {}\n# trailing\n"));
+    // All at once: what is left is an empty map too, and not nothing.
+    let mut all = stream(SEALED);
+    let text = "kaaa:rdr:AQ==".to_owned();
+    all.apply(&[(0, Edit::AddEnvelope { map: common(), name: "dr".into(), text })]).unwrap();
+    let remove = |name: &str| (0, Edit::RemoveEnvelope { map: common(), name: name.into() });
+    all.apply(&[remove("dr"), remove("prod")]).unwrap();
+    assert!(all.text().ends_with("  envelopes: {}\n# trailing\n"));
 }
 
 #[test]

@@ -194,6 +194,11 @@ impl<'s> Planner<'s> {
         }
     }
 
+    /// How many envelopes a map has.
+    pub fn number_of_envelopes(&self, map: &EnvelopeMap) -> usize {
+        self.envelopes(map).and_then(|spot| spot.node().entries().map(<[_]>::len)).unwrap_or_default()
+    }
+
     pub fn intend(&mut self, path: Vec<Step>, op: Op) {
         self.plan.intents.push(Intent { path, op });
     }
@@ -247,6 +252,8 @@ impl<'s> Planner<'s> {
             }
         }
         let mut waiting = BTreeSet::new();
+        // Whatever the order of the edits, the same one is the last to go.
+        gone.sort_by_key(|(_, place, _)| *place);
         if gone.len() == keys.len() && gone.len() > 1 && new.is_empty() {
             waiting.extend(gone.pop().map(|(which, ..)| which));
         }
