@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 
 use crate::sandbox::{DB, Sandbox, finish, program};
-use crate::tty::Terminal;
+use crate::tty::{OWN, Terminal};
 
 fn answered(sandbox: &Sandbox, args: &[&str], prompt: &str, keys: &[&str]) -> (i32, String) {
     let mut terminal = Terminal::bulla(sandbox, args);
@@ -79,7 +79,7 @@ fn a_terminal_that_goes_away_writes_nothing() {
     assert_eq!(sandbox.names(), ["key.txt", "key.txt.pub"]);
     // With nohup the half of a value is none.
     let mut command = sandbox.command("setsid");
-    command.args(["--ctty", "--", "sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program()).args(SET);
+    command.args(OWN).args(["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program()).args(SET);
     let mut terminal = Terminal::start(command);
     terminal.expect("(hidden): ").send("hunt");
     assert_eq!(terminal.hang_up().code(), Some(1));
@@ -123,7 +123,7 @@ fn desk(script: &str) -> (Sandbox, tempfile::TempDir) {
 
 fn edit(sandbox: &Sandbox, memory: &tempfile::TempDir) -> Terminal {
     let mut command = sandbox.command("setsid");
-    command.args(["--ctty", "--"]).arg(program()).args(["edit", "db.sealed.yaml", "-R", "key.txt.pub"]);
+    command.args(OWN).arg(program()).args(["edit", "db.sealed.yaml", "-R", "key.txt.pub"]);
     command.args(["-i", "key.txt"]).env("NO_COLOR", "1");
     command.env("EDITOR", sandbox.path("editor")).env("XDG_RUNTIME_DIR", memory.path());
     Terminal::start(command)
@@ -226,7 +226,7 @@ fn colours_are_for_terminals_that_have_them() {
     let sandbox = Sandbox::new();
     let show = |variables: &[(&str, &str)]| {
         let mut command = sandbox.command("setsid");
-        command.args(["--ctty", "--"]).arg(program()).args(["unseal", "gone.yaml", "-i", "key.txt"]);
+        command.args(OWN).arg(program()).args(["unseal", "gone.yaml", "-i", "key.txt"]);
         command.env("TERM", "xterm").envs(variables.iter().copied());
         Terminal::start(command).code().1
     };

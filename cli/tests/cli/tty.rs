@@ -24,11 +24,15 @@ pub struct Terminal {
     told: usize,
 }
 
+/// A session of its own, with the terminal. Signals that the tests' own parent ignores (nohup, a job in the background) would be
+/// ignored in it as well: `env` takes that back.
+pub const OWN: [&str; 4] = ["--ctty", "--", "env", "--default-signal=HUP,INT,QUIT"];
+
 impl Terminal {
     /// Runs `bulla` on a terminal of its own, without colours.
     pub fn bulla(sandbox: &Sandbox, args: &[&str]) -> Self {
         let mut command = sandbox.command("setsid");
-        command.args(["--ctty", "--"]).arg(program()).args(args).env("NO_COLOR", "1");
+        command.args(OWN).arg(program()).args(args).env("NO_COLOR", "1");
         Self::start(command)
     }
 
