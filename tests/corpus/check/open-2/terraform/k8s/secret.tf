@@ -1,0 +1,9 @@
+resource "kubernetes_secret_v1" "grafana" {
+  metadata {
+    name      = "grafana"
+    namespace = "mon"
+  }
+  data = {
+    admin-password = "Uferpromenade-West5"
+  }
+}
