@@ -445,7 +445,8 @@ pub struct UnsealArgs {
   bulla reseal . --live                             through the cluster, which has the keys; nothing secret leaves it
   bulla reseal . -i recovery.txt                    with an identity, for the keys that .bulla.yaml pins
   bulla reseal . -i old.txt -R new.txt.pub          without a .bulla.yaml; the line that old.txt opens is replaced
-  bulla reseal . --check                            10 when something is not sealed for the pinned keys
+  bulla reseal . --check                            10 when something is not sealed for the pinned keys, or these are
+                                                    older than maxKeyAge
   bulla reseal . --live --report json=reseal.json   what was done, and which files depend on which key
   bulla reseal . --fresh --live                     new data keys and bodies, sealed by the cluster in their own place
   bulla reseal db.sealed.yaml -i recovery.txt --fresh    the same with an identity

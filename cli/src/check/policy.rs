@@ -16,7 +16,7 @@ use super::registry::{Rule as Check, Severity, by_id};
 use super::{Outcome, rules};
 use crate::failure::{Excerpt, Failure, Result};
 use crate::model::Sealed;
-use crate::policy::{Date, Finder, NAME, Policy, Rule};
+use crate::policy::{Date, Finder, NAME, OldPin, Policy, Rule};
 
 /// What a policy can be asked about a sealed file.
 #[derive(Clone, Debug)]
@@ -290,19 +290,12 @@ fn orphaned() -> Option<Finding> {
 
 /// The pins' age.
 fn pins(policy: &Policy, outcome: &mut Outcome, today: Date) {
-    let Some(max) = &policy.max_key_age else { return };
-    let days = i64::try_from(max.value.as_secs() / 86_400).unwrap_or(i64::MAX);
-    for recipient in &policy.recipients {
-        let Ok(pin) = policy.pin(recipient) else { continue };
-        let Some(created) = pin.listed.created.as_deref().and_then(Date::parse) else { continue };
-        let age = today.since(created);
-        if age > days {
-            let message = format!("the key {} is {age} days old, and maxKeyAge is {days} days", pin.name);
-            let mut finding = about(&rules::bul106::RULE, &policy.file, recipient.name.span, message);
-            finding.keys = vec![pin.name];
-            finding.help.push("bulla rotate; where the cluster has a new key already: bulla recipients update".into());
-            outcome.findings.push(finding);
-        }
+    for old in policy.old_pins(today) {
+        let name = &old.recipient.name;
+        let mut finding = about(&rules::bul106::RULE, &policy.file, name.span, old.message());
+        finding.keys = vec![name.value.clone()];
+        finding.help.push(OldPin::HELP.into());
+        outcome.findings.push(finding);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::files::{self, Original};
 use crate::model::{Sealed, all_sealed, called, edits, fresh_edits, parse};
 use crate::output::plain::{count, near_limits};
 use crate::output::progress::Progress;
-use crate::policy::{Pin, Pinned, Policy};
+use crate::policy::{Date, OldPin, Pin, Pinned, Policy};
 use crate::recipients::{self, Chooser, Held};
 use crate::{identities, output, tree};
 
@@ -56,6 +56,19 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
 
 fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
     let keys = || Keys::wanted(!report.is_empty() || args.output == ReportFormat::Json);
+    let chooser = Chooser::new(&args.recipients, &args.cluster);
+    let policy = match args.paths.first() {
+        Some(path) if !chooser.is_named() => chooser.policy(path)?,
+        _ => None,
+    };
+    let old_pins = policy.as_ref().map_or_else(Vec::new, |policy| policy.old_pins(Date::today()));
+    if let Some(policy) = &policy {
+        confirm(policy, args)?;
+    } else if !args.add_recipient.is_empty() {
+        return Err(Failure::usage(
+            "--add-recipient names a recipient of .bulla.yaml, and is for files that go by its rules",
+        ));
+    }
     let finish = |job: &Job<'_>| -> Result<Done> {
         let done = job.run(&args.paths)?;
         for path in report {
@@ -66,20 +79,14 @@ fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
                 files::write(path, &files::destination(path)?, text.as_bytes())?;
             }
         }
-        done.tell(job, args.output)
+        let told = done.tell(job, args.output)?;
+        // Files that are current for an old key are stale all the same; which key comes next is not for this command to say.
+        for old in &old_pins {
+            output::warn(&format!("{}: {}", old.message(), OldPin::HELP));
+        }
+        let stale = job.mode == Mode::Check && !old_pins.is_empty();
+        Ok(told.or(if stale { Done::Findings } else { Done::Well }))
     };
-    let chooser = Chooser::new(&args.recipients, &args.cluster);
-    let policy = match args.paths.first() {
-        Some(path) if !chooser.is_named() => chooser.policy(path)?,
-        _ => None,
-    };
-    if let Some(policy) = &policy {
-        confirm(policy, args)?;
-    } else if !args.add_recipient.is_empty() {
-        return Err(Failure::usage(
-            "--add-recipient names a recipient of .bulla.yaml, and is for files that go by its rules",
-        ));
-    }
     let rules = |live| policy.as_ref().map(|_| Rules::new(&chooser, &args.add_recipient, live));
     if args.live {
         if let Some(policy) = &policy {

@@ -148,6 +148,26 @@ pub struct Pin {
     pub listed: ListedRecipient,
 }
 
+/// A pinned key that is older than the policy wants.
+pub struct OldPin<'a> {
+    pub recipient: &'a Pinned,
+    /// In days.
+    pub age: i64,
+    /// `maxKeyAge`, in days.
+    most: i64,
+}
+
+impl OldPin<'_> {
+    /// What is to be done about it.
+    pub const HELP: &'static str = "bulla rotate; where the cluster has a new key already: bulla recipients update";
+
+    /// What is wrong with it.
+    pub fn message(&self) -> String {
+        let Self { recipient, age, most } = self;
+        format!("the key {} is {age} days old, and maxKeyAge is {most} days", recipient.name.value)
+    }
+}
+
 impl Policy {
     /// The policy of a file's repository; the file need not be there yet. `None` when there is none.
     pub fn above(path: &Path) -> Result<Option<std::sync::Arc<Self>>> {
@@ -189,6 +209,18 @@ impl Policy {
         let (file, bytes) = pin::read(self, recipient)?;
         let listed = pin::parse(&file, &bytes)?;
         Ok(Pin { name: recipient.name.value.clone(), listed })
+    }
+
+    /// The pinned keys that are older than `maxKeyAge`, by the date that their files say they were made.
+    pub fn old_pins(&self, today: Date) -> Vec<OldPin<'_>> {
+        let Some(max) = &self.max_key_age else { return Vec::new() };
+        let most = i64::try_from(max.value.as_secs() / 86_400).unwrap_or(i64::MAX);
+        let old = self.recipients.iter().filter_map(|recipient| {
+            let pin = self.pin(recipient).ok()?;
+            let age = today.since(Date::parse(pin.listed.created.as_deref()?)?);
+            (age > most).then_some(OldPin { recipient, age, most })
+        });
+        old.collect()
     }
 
     /// The certificate that a recipient's file is, for Bitnami's format.

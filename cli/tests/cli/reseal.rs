@@ -200,3 +200,25 @@ fn a_report_says_which_files_depend_on_which_key() {
     let run = sandbox.run(&[&args[..], &["--report", "sarif=x"]].concat());
     assert!(run.code == 2 && run.err.contains("it is json=FILE"), "{}", run.err);
 }
+
+#[test]
+fn a_key_older_than_the_policy_wants_is_told_and_makes_files_stale() {
+    let sandbox = sealed();
+    std::fs::create_dir(sandbox.path(".bulla")).expect("a folder");
+    let public = sandbox.read("key.txt.pub");
+    let recipient = public.lines().last().expect("a recipient");
+    sandbox.write(".bulla/key.pub", format!("# created: 2020-01-01\n{recipient}\n"));
+    let policy =
+        "version: 1\nrecipients:\n  key: {file: .bulla/key.pub}\nrules:\n  - {path: 't/**', recipients: [key]}\n";
+    sandbox.write(".bulla.yaml", format!("{policy}policy: {{maxKeyAge: 400d}}\n"));
+    let before = sandbox.bytes("t/s.yaml");
+    let run = sandbox.run(&["reseal", "t", "--check"]);
+    let told = run.err.lines().last().unwrap_or_default();
+    assert!(run.code == 10 && told.starts_with("warning: the key key is ") && told.contains("bulla rotate"), "{run:?}");
+    let run = sandbox.run(&["reseal", "t", "-i", "key.txt"]).well();
+    assert!(run.err.contains("0 envelopes; 1 was current") && run.err.contains("maxKeyAge is 400 days"), "{}", run.err);
+    assert_eq!(before, sandbox.bytes("t/s.yaml"), "there is no newer key that it could be sealed for");
+    sandbox.write(".bulla.yaml", policy);
+    let run = sandbox.run(&["reseal", "t", "--check"]).well();
+    assert!(!run.err.contains("maxKeyAge"), "{}", run.err);
+}
