@@ -1,6 +1,8 @@
 //! What rules see of a text, and where they put what they find.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
 use bulla::manifest::{Node, Span};
@@ -57,6 +59,9 @@ pub struct Report {
     pub generated_from: Vec<GeneratorFile>,
     /// Ranges of the text that a finding covers already.
     pub covered: Vec<Range<usize>>,
+    /// Which values were told, as numbers that mean nothing elsewhere: an alias of one is not told again.
+    pub told: HashSet<u64>,
+    numbers: RandomState,
     /// Whether something was templated and read as far as it can be.
     pub templated: bool,
     /// Native SealedSecrets as JSON, for asking a cluster.
@@ -114,6 +119,29 @@ pub fn joined(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
 }
 
 impl<'a> Cx<'a> {
+    /// Of a file as it is, of which nothing is known but its text.
+    pub fn of(file: &'a str, lines: &'a Lines<'a>, report: &'a RefCell<Report>) -> Self {
+        Cx {
+            file,
+            outer: lines.text(),
+            lines,
+            origin: Origin::Part { start: 0, line: 0 },
+            templated: lenient::is_templated(lines.text()),
+            within: None,
+            depth: 0,
+            place: None,
+            report,
+        }
+    }
+
+    /// Whether a value is told for the first time: what an alias repeats was told at its anchor, unless only the alias's name
+    /// says what it is.
+    pub fn is_news(&self, value: &Node) -> bool {
+        let mut report = self.report.borrow_mut();
+        let number = report.numbers.hash_one(value.scalar());
+        report.told.insert(number) || value.alias.is_none()
+    }
+
     /// A place of this text as a place of the file.
     pub fn place(&self, span: Span) -> Span {
         match self.origin {

@@ -4,7 +4,9 @@ use bulla::manifest::{Ambiguity, Node, Tag};
 
 use super::login;
 use super::names::{Says, says};
-use super::value::{LITERAL, Verdict, assess, is_of_words, is_resource_name, is_stock, looks_random};
+use super::value::{
+    HOLE, LITERAL, Verdict, assess, beside_references, is_of_words, is_secrets_name, is_stock, looks_random,
+};
 
 /// Of a node under a name.
 pub fn node(name: &str, value: &Node) -> bool {
@@ -39,30 +41,33 @@ pub fn text_as(says: Says, name: &str, text: &str) -> bool {
     if assess(text) != Verdict::Value {
         return false;
     }
+    // Settings with references in them are judged by their own names.
+    let beside = beside_references(text);
+    let structured = text.contains('\n') || (text.starts_with(['{', '[']) && text.ends_with(['}', ']']));
+    if beside.is_some() && structured && !text.contains(LITERAL) {
+        return false;
+    }
     let plain = is_plain(text) && !(text.contains(' ') && name.to_ascii_lowercase().ends_with("phrase"));
     if says == Says::Nothing || is_stock(text) || repeats(name, text) || plain {
         return false;
     }
     match says {
         Says::Nothing => false,
-        Says::Secret => {
-            !(is_resource_name(text)
-                && text.split(['-', '.']).any(|word| {
-                    matches!(
-                        word,
-                        "secret" | "secrets" | "credentials" | "password" | "token" | "key" | "creds" | "auth" | "tls"
-                    )
-                }))
-        }
+        Says::Secret => !is_secrets_name(text),
         // Lower-case words, joined or one alone: how Secrets are called.
         Says::Named => {
+            let text = beside.as_ref().map_or(text, |beside| beside.trim());
             let lower = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
             !(lower && is_of_words(text))
         }
         // Of a header, what follows the scheme.
         Says::Perhaps => {
             let bare = ["Bearer ", "Basic ", "Token "].into_iter().find_map(|scheme| text.strip_prefix(scheme));
-            text.contains(LITERAL) || looks_random(bare.unwrap_or(text))
+            // Beside references each part by itself.
+            let is_random = |part: &str| looks_random(part.trim_matches(|c: char| !c.is_alphanumeric()));
+            text.contains(LITERAL)
+                || looks_random(bare.unwrap_or(text)) && beside.is_none()
+                || beside.is_some_and(|beside| beside.split_whitespace().any(is_random))
         }
     }
 }
@@ -77,11 +82,23 @@ pub fn repeats(name: &str, text: &str) -> bool {
 /// An address without a login, a path, a number, a time, a sentence: nothing that a password is.
 fn is_plain(text: &str) -> bool {
     (text.contains("://") && !text.contains(' '))
-        || (text.starts_with(['/', '.', '~']) && text[1..].contains('/') && !text.contains([' ', '+', '=']))
+        || is_path(text)
         || text.parse::<u16>().is_ok()
         || is_duration(text)
         || is_version(text)
-        || text.split([',', ' ']).count() > 3
+        || text.split_whitespace().count() > 3
+}
+
+/// `/a/b`, `./a`, `../a`, `~/a`, `C:\a`, references in it too.
+fn is_path(text: &str) -> bool {
+    let fits = |c: char| {
+        c.is_alphanumeric()
+            || matches!(c, '/' | '.' | '_' | '-' | '\\' | ':' | '$' | '{' | '}' | '(' | ')' | '@' | HOLE)
+    };
+    let begins = (text.starts_with('/') && text[1..].contains('/'))
+        || ["./", "../", "~/"].iter().any(|begin| text.starts_with(begin))
+        || matches!(text.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic());
+    begins && text.chars().all(fits)
 }
 
 /// `1.7.0`, `^2.0`, `>=1.2.3-rc.1`, `10.0.0.1`: of a package that is called so.
@@ -122,6 +139,13 @@ mod tests {
             ("x", "Server=sql;User Id=a;Password=S3agull;"),
             ("url", "https://bot:Lindenbluete44@charts.example.org/stable"),
             ("argocdServerAdminPassword", "$2a$10$Zr0n3bYxUq1cV5mT8wKfLu"),
+            ("password", "123456"),
+            ("password", "/Kf9+2mQ/x="),
+            ("password", "a,b,c,d9"),
+            ("token", "1f0c9e8a-7b6d-4c5e-9f8a-0b1c2d3e4f5a"),
+            ("fernetKey", "kT9vQ2mXr7Lw0Zb4"),
+            ("passphrase", "correct horse battery staple"),
+            ("password", "correct-horse-battery-staple"),
         ] {
             assert!(text(name, value), "{name}: {value}");
         }
@@ -144,6 +168,16 @@ mod tests {
             ("secretKey", "API_TOKEN_V2"),
             ("url", "amqp://guest:guest@rabbit"),
             ("url", "https://bot:changeme@charts.example.org/stable"),
+            ("password", "shop_db_password"),
+            ("password", "vault/shop/token"),
+            ("password", "C:\\keys\\db"),
+            ("pin", "12345678"),
+            ("token", "${ENVIRONMENT}-token-v1"),
+            ("clientSecret", "${APP}-oauth"),
+            ("certificateKey", "tls.crt"),
+            ("cacheKey", "v1-9d3f7b1c5a2e8046"),
+            ("password", "pass"),
+            ("password", "secret1"),
         ] {
             assert!(!text(name, value), "{name}: {value}");
         }

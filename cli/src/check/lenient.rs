@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use zeroize::Zeroizing;
+
 use super::value::{HOLE, LITERAL, Verdict, assess};
 
 /// Whether there is anything of a template in it.
@@ -60,10 +62,10 @@ pub fn without_templates(text: &str) -> String {
             }
         } else {
             let inner = expression[2..end - 2].trim_matches(['-', '=', '~', ' ', '\t']);
-            match literal(inner).or_else(|| variables.get(variable(inner)?).copied()) {
+            match literal(inner).or_else(|| variables.get(variable(inner)?).cloned()) {
                 // It can stand there without changing what is around it.
-                Some(value) if stands_alone(value) => {
-                    out.push_str(value);
+                Some(value) if stands_alone(&value) => {
+                    out.push_str(&value);
                     out.extend(std::iter::repeat_n(' ', end - value.len()));
                 }
                 found => {
@@ -80,10 +82,11 @@ pub fn without_templates(text: &str) -> String {
 
 /// Whether a literal is read as the same text without quotes, in quotes of both kinds and in brackets.
 fn stands_alone(value: &str) -> bool {
-    value.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && value.bytes().all(|b| {
-            b.is_ascii_alphanumeric()
-                || matches!(b, b'.' | b'_' | b'+' | b'/' | b'=' | b'@' | b'$' | b'%' | b'^' | b'~' | b'-')
+    value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == HOLE)
+        && !value.ends_with(':')
+        && value.chars().all(|c| {
+            c.is_ascii_alphanumeric()
+                || matches!(c, '.' | '_' | '+' | '/' | '=' | '@' | '$' | '%' | '^' | '~' | '-' | ':' | HOLE)
         })
 }
 
@@ -109,7 +112,7 @@ const GIVING: &[&str] = &[
 
 /// The literal value that an expression gives, if it does: `.Values.x | default "hunter2"`, `"hunter2" | b64enc`,
 /// `x | default('hunter2')`.
-fn literal(expression: &str) -> Option<&str> {
+fn literal(expression: &str) -> Option<Zeroizing<String>> {
     let mut rest = expression;
     let mut function: Option<&str> = None;
     while let Some(c) = rest.chars().next() {
@@ -132,8 +135,10 @@ fn literal(expression: &str) -> Option<&str> {
                 let end = end?;
                 let text = &inner[..end];
                 let gives = function.is_none_or(|function| GIVING.contains(&function));
-                if gives && !text.contains('%') && assess(text) == Verdict::Value {
-                    return Some(text);
+                let format = (function == Some("printf") && text.contains('%')).then(|| formatted(text));
+                let text = format.as_ref().map_or(text, |format| format.as_str());
+                if gives && assess(text) == Verdict::Value {
+                    return Some(Zeroizing::new(text.to_owned()));
                 }
                 function = function.or(Some("quote"));
                 rest = &inner[end + 1..];
@@ -168,6 +173,26 @@ fn literal(expression: &str) -> Option<&str> {
     None
 }
 
+/// A format of `printf`, with a hole for each of its verbs, of the same length.
+fn formatted(format: &str) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(format.len()));
+    let mut rest = format;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        let verb = &rest[at..];
+        let end = verb[1..].find(|c: char| c.is_ascii_alphabetic() || c == '%').map_or(verb.len(), |end| end + 2);
+        if end == verb.len() && !verb.ends_with(|c: char| c.is_ascii_alphabetic()) || verb[..end].ends_with("%%") {
+            out.push_str(&verb[..end]);
+        } else {
+            out.push(HOLE);
+            out.extend(std::iter::repeat_n('_', end - HOLE.len_utf8()));
+        }
+        rest = &verb[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The variable that an expression begins with.
 fn variable(expression: &str) -> Option<&str> {
     let name = expression.strip_prefix('$')?;
@@ -176,7 +201,7 @@ fn variable(expression: &str) -> Option<&str> {
 }
 
 /// Variables of the template that get a literal value: `{{ $password := "hunter2" }}`.
-fn variables(text: &str) -> HashMap<&str, &str> {
+fn variables(text: &str) -> HashMap<&str, Zeroizing<String>> {
     let mut found = HashMap::new();
     let mut rest = text;
     while let Some(at) = rest.find("{{") {
@@ -362,6 +387,9 @@ mod tests {
             ("a: {{ \"hunter2\" | b64enc }}", "hunter2"),
             ("a: {{ x | default('hunter2') }}", "hunter2"),
             ("{{- $p := .Values.x | default \"hunter2\" }}\na: {{ $p }}", "hunter2"),
+            ("a: {{ printf \"hunter2\" | b64enc }}", "hunter2"),
+            ("a: {{ printf \"%s\" \"hunter2\" | b64enc }}", "hunter2"),
+            ("a: {{ printf \"app:hunter2\" | b64enc }}", "app:hunter2"),
         ] {
             let bare = without_templates(text);
             assert_eq!(bare.rsplit("a: ").next().map(str::trim), Some(value), "{text}");
@@ -377,6 +405,9 @@ mod tests {
             "a: {{ include \"app.fullname\" . }}",
             "a: {{ if eq .x \"prod1\" }}b{{ end }}",
             "a: {{ index .Values \"x1\" \"y1\" | quote }}",
+            "a: {{ printf \"%s:%s\" .x .y | b64enc }}",
+            "a: {{ printf \"postgres://app:%s@%s/db\" .x .y | b64enc }}",
+            "a: {{ printf \"%s-db\" .Release.Name | quote }}",
         ] {
             assert!(without_templates(text).contains(HOLE), "{text}");
             assert!(!without_templates(text).contains(LITERAL), "{text}");

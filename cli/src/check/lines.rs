@@ -29,6 +29,10 @@ impl<'t> Lines<'t> {
         }
     }
 
+    pub const fn text(&self) -> &'t str {
+        self.text
+    }
+
     fn count(&self, _bytes: usize) {
         #[cfg(test)]
         self.read.set(self.read.get() + _bytes);

@@ -1,7 +1,7 @@
 //! Logins within texts: URLs, connection strings, lines of JAAS. What stands around a password says what it is, whatever the
 //! name above it.
 
-use super::value::{Verdict, assess, is_stock};
+use super::value::{HOLE, Verdict, assess, is_stock};
 
 /// Whether there is a login with a password of its own in a text.
 pub fn is_in(text: &str) -> bool {
@@ -62,7 +62,7 @@ pub fn in_url(text: &str) -> bool {
 
 /// What stands after the sign: not the digest of an image.
 fn is_host(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '[' | '$' | '{'))
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '[' | '$' | '{' | HOLE))
         && !text.starts_with("sha256:")
 }
 
@@ -73,9 +73,11 @@ const NAMES: &[&str] =
 /// `Server=…;Password=…`, `host=… password=…`, `?user=…&password=…`, `username="…" password="…";`: pairs of which one is a
 /// password. One alone is a setting like any other, and judged by its name.
 fn in_pairs(text: &str) -> bool {
-    if text.len() > 8192 {
-        return false;
-    }
+    // Those of one line: what stands on several is settings.
+    text.len() <= 8192 && text.lines().any(in_pairs_of_line)
+}
+
+fn in_pairs_of_line(text: &str) -> bool {
     let mut others = 0;
     let mut found = false;
     let mut rest = text;

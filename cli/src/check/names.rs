@@ -96,14 +96,30 @@ const PERHAPS: &[&str] = &[
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "api", "private", "signing", "encryption", "decryption", "master", "session", "license", "licence", "service", "account", "shared",
-    "storage", "auth", "application", "deploy", "integration", "hmac", "jwt", "cookie", "crypto", "cipher", "aes", "unseal", "ssh",
-    "webhook", "ingest", "instrumentation", "nonce", "preshared",
+    "storage", "auth", "application", "deploy", "integration", "hmac", "jwt", "cookie", "crypto", "cipher", "aes", "fernet", "unseal",
+    "ssh", "webhook", "ingest", "nonce", "preshared",
 ];
 
 /// What makes a key an id or a name as often as a secret.
 const KEYS_PERHAPS: &[&str] = &[
-    "access", "secret", "client", "server", "app", "routing", "write", "read", "consumer", "instance", "dsn", "admin",
-    "root", "user", "security", "secure",
+    "access",
+    "secret",
+    "client",
+    "server",
+    "app",
+    "routing",
+    "write",
+    "read",
+    "consumer",
+    "instance",
+    "dsn",
+    "admin",
+    "root",
+    "user",
+    "security",
+    "secure",
+    "certificate",
+    "instrumentation",
 ];
 
 /// Forms and versions of the same thing.
@@ -122,6 +138,14 @@ const NAMING: &[&str] = &[
     "credentials", "credential", "creds", "password", "passwords", "token", "tokens", "pass", "repository", "registry", "docker",
     "next", "page", "continue", "cancellation", "cancel", "design", "syntax", "lexer", "max", "sync",
 ];
+
+/// Whether a name says nothing but in which form a value stands: `adminPassword: {value: x}`.
+pub fn is_form(name: &str) -> bool {
+    matches!(
+        name,
+        "value" | "Value" | "plain" | "plaintext" | "plainText" | "literal" | "default" | "Default" | "defaultValue"
+    )
+}
 
 /// A name, as words, without numbers and forms behind.
 fn bare(name: &str) -> Vec<String> {
@@ -213,6 +237,10 @@ fn said(words: &[String]) -> Says {
         }
         return Says::Secret;
     }
+    // `from_secret: NAME`: which Secret is meant.
+    if last == "secret" && previous == Some("from") {
+        return Says::Nothing;
+    }
     // Redis; and Yarn's `user:password`.
     if matches!((previous, last), (Some("master"), "auth") | (Some("auth"), "ident")) {
         return Says::Secret;
@@ -291,6 +319,8 @@ mod tests {
             "npmAuthIdent",
             "NONCE_KEY",
             "deploy.example.org/api-token",
+            "fernetKey",
+            "airflow.fernet_key",
         ] {
             assert_eq!(says(name), Says::Secret, "{name}");
         }
@@ -312,6 +342,7 @@ mod tests {
             "csrfToken",
             "auth",
             "nextToken",
+            "certificateKey",
         ] {
             assert_eq!(says(name), Says::Perhaps, "{name}");
         }
@@ -341,6 +372,9 @@ mod tests {
             "usePasswordFiles",
             "checksum/secret",
             "PASSWORD_HASH_ALGORITHM",
+            "from_secret",
+            "siteKey",
+            "cacheKey",
         ] {
             assert_eq!(says(name), Says::Nothing, "{name}");
         }

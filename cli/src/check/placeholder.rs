@@ -83,6 +83,8 @@ const WORDS: &[&str] = &[
     "password",
     "passwd",
     "passphrase",
+    "pass",
+    "pwd",
     "token",
     "apikey",
     "yourpassword",
@@ -255,6 +257,18 @@ const ANYWHERE: &[&str] = &[
     "changeme",
     "placeholder",
     "example",
+    "sample",
+    "your",
+    "replace",
+    "replaced",
+    "override",
+    "overridden",
+    "injected",
+    "provided",
+    "substitute",
+    "substituted",
+    "insert",
+    "tbd",
     "dummy",
     "redacted",
     "fake",
@@ -284,6 +298,31 @@ const PAIRS: &[(&str, &str)] = &[
     ("fill", "in"),
     ("fill", "me"),
     ("set", "me"),
+    ("set", "by"),
+    ("set", "in"),
+    ("set", "via"),
+    ("change", "before"),
+    ("change", "in"),
+    ("change", "on"),
+    ("changed", "by"),
+    ("changed", "in"),
+    ("generated", "by"),
+    ("generated", "at"),
+    ("filled", "by"),
+    ("filled", "in"),
+    ("rendered", "by"),
+    ("managed", "by"),
+    ("comes", "from"),
+    ("taken", "from"),
+    ("stored", "in"),
+    ("see", "vault"),
+    ("from", "vault"),
+    ("do", "not"),
+    ("not", "the"),
+    ("not", "used"),
+    ("goes", "here"),
+    ("for", "tests"),
+    ("for", "testing"),
 ];
 
 /// Whether a text says that it stands for another.
@@ -338,10 +377,29 @@ pub fn is_one(text: &str) -> bool {
             || words.windows(2).any(|pair| PAIRS.iter().any(|(a, b)| pair[0] == *a && pair[1] == *b)))
 }
 
-/// The words of a text that is words: letters of one case (or with a capital), joined by something. `ChangeMe` is one, and so is
-/// what has both cases in it: a value looks like that.
+/// The words of a text: joined by something, or in camel case where each has letters enough to be one (`YourPasswordHere`).
 fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    let mut words = Vec::new();
+    for part in text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()) {
+        let mut camel: Vec<&str> = Vec::new();
+        let mut begin = 0;
+        let mut lower = false;
+        for (at, c) in part.char_indices() {
+            if c.is_uppercase() && lower {
+                camel.push(&part[begin..at]);
+                begin = at;
+            }
+            lower = c.is_lowercase();
+        }
+        camel.push(&part[begin..]);
+        let is_camel = camel.iter().all(|word| word.chars().count() >= 2 && word.chars().all(char::is_alphabetic));
+        if is_camel {
+            words.extend(camel.iter().map(|word| word.to_lowercase()));
+        } else {
+            words.push(part.to_lowercase());
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -379,6 +437,13 @@ mod tests {
             "REPLACE_WITH_TOKEN",
             "example-password",
             "0000",
+            "YourPasswordHere",
+            "ReplaceMeWithRealToken",
+            "provided-by-ci",
+            "overridden-in-prod",
+            "secret1",
+            "Password123",
+            "pass",
             "???",
             "n/a",
         ] {

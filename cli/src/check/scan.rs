@@ -80,6 +80,8 @@ pub fn sort(path: &str) -> Sort {
                 | ".dockercfg"
                 | ".dockerconfigjson"
                 | "admin.conf"
+                | "user-data"
+                | "cloud-config"
         )
     {
         return Sort::Manifest;
@@ -132,17 +134,7 @@ impl Words {
             }
         };
         let lines = Lines::new(text);
-        let cx = Cx {
-            file: name,
-            outer: text,
-            lines: &lines,
-            origin: Origin::Part { start: 0, line: 0 },
-            templated: lenient::is_templated(text),
-            within: None,
-            depth: 0,
-            place: None,
-            report: &report,
-        };
+        let cx = Cx::of(name, &lines, &report);
         match sort {
             _ if !parse => {}
             _ if generator == Some(Taken::SecretEnv) => rules::bul006::lines(&cx, text, true),
@@ -251,17 +243,7 @@ impl Clone for Cx<'_> {
 fn key_store(name: &str) -> Report {
     let report = RefCell::new(Report::default());
     let lines = Lines::new("");
-    let cx = Cx {
-        file: name,
-        outer: "",
-        lines: &lines,
-        origin: Origin::Part { start: 0, line: 0 },
-        templated: false,
-        within: None,
-        depth: 0,
-        place: None,
-        report: &report,
-    };
+    let cx = Cx::of(name, &lines, &report);
     rules::bul007::key_store(&cx, lines.span(0..0), "a key store");
     report.into_inner()
 }

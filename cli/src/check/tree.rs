@@ -5,7 +5,7 @@ use bulla::manifest::{Node, NodeKind, Stream};
 use super::cx::{Cx, Named};
 use super::names::{self, Says};
 use super::settings::{Form, form, pairs};
-use super::value::has_weight;
+use super::value::{Verdict, assess, has_weight, is_stock};
 use super::{judge, lenient, lines::Lines, rules, scan};
 
 /// What a document is that is no object of Kubernetes, or what part of one is.
@@ -161,13 +161,13 @@ fn is_description(root: &Node) -> bool {
 }
 
 fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
-    // What an alias repeats was looked at where it stands.
-    if matches!(path.place, Place::Values | Place::Settings | Place::ConfigFile) && node.alias.is_some() {
-        return;
-    }
     let key = path.key.unwrap_or_default();
     match &node.kind {
         NodeKind::Scalar { value, .. } => {
+            // A text that an alias repeats was read where it stands.
+            if path.place != Place::Object && node.alias.is_some() {
+                return;
+            }
             // Patches were looked at with their kustomization.
             if matches!(key, "patch" | "patchesStrategicMerge" | "patchesJson6902") && is_kustomization(cx.file) {
                 return;
@@ -175,7 +175,7 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
             rules::bul002::scalar(cx, node, key);
             if rules::bul004::is_script(key) && path.place != Place::Quiet {
                 rules::bul004::script(cx, node, path.object);
-            } else if value.contains('\n') {
+            } else if value.contains('\n') || is_json(value) {
                 text(cx, node, value, path);
             }
         }
@@ -190,7 +190,7 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
             {
                 items
                     .iter()
-                    .filter(|item| item.entries().is_some_and(|entries| entries.len() == 2))
+                    .filter(|item| item.entries().is_some_and(|entries| (2..=5).contains(&entries.len())))
                     .for_each(|item| rules::bul004::variable(cx, item, path.object));
             }
             items.iter().for_each(|item| {
@@ -220,6 +220,9 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 rules::bul004::operation(cx, node, path.object);
             }
             let secret = rules::bul001::mapping(cx, node);
+            if let Some(logins) = node.get("chpasswd").and_then(|node| node.entry("list")) {
+                chpasswd(cx, logins, &path);
+            }
             let mut docker = false;
             if !secret {
                 if rules::bul008::mapping(cx, node) {
@@ -269,11 +272,8 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
     if matches!(path.place, Place::Quiet | Place::Snippet) || rules::bul004::is_script(key) || is_bound(key, path) {
         return;
     }
-    if entry.value.alias.is_some() && path.place != Place::Object {
-        return;
-    }
-    let name = match path.variable {
-        Some(variable) if matches!(key, "default" | "value") => variable,
+    let name = match path.variable.or(path.key) {
+        Some(around) if names::is_form(key) => around,
         _ => key,
     };
     // The place of a list is that of its element.
@@ -297,8 +297,23 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
         }
         NodeKind::Mapping { .. } => false,
     };
-    if found {
+    if found && cx.is_news(&entry.value) {
         report(cx, at, name, path.object, path.place);
+    }
+}
+
+/// What cloud-init's `chpasswd` sets: lines `user:password`, or a list of them. `R` and `RANDOM` let it make one.
+fn chpasswd(cx: &Cx<'_>, logins: &bulla::manifest::Entry, path: &Path<'_>) {
+    let counts = |line: &str| {
+        line.split_once(':').is_some_and(|(_, password)| {
+            let password = password.trim();
+            assess(password) == Verdict::Value && !is_stock(password) && !matches!(password, "R" | "RANDOM")
+        })
+    };
+    let items = logins.value.items().unwrap_or_default().iter().filter_map(Node::scalar);
+    let found = logins.value.scalar().into_iter().flat_map(str::lines).chain(items).any(counts);
+    if found && path.place != Place::Quiet {
+        report(cx, logins.key.span, "chpasswd", path.object, path.place);
     }
 }
 
@@ -357,11 +372,19 @@ pub fn within(cx: &Cx<'_>, node: &Node, value: &str, name: &str, object: Option<
         }
     }
     let exact = !matches!(inner.origin, super::cx::Origin::Fixed(_));
-    lines(value, form(name, value), place == Place::ConfigFile, |name, at| {
+    let loose = matches!(place, Place::ConfigFile | Place::Values | Place::Object);
+    lines(value, form(name, value), loose, |name, at| {
         let at = if exact { at } else { node.span };
         let cx = if exact { &inner } else { cx };
         report(cx, at, name, object, place);
     });
+}
+
+/// Whether the names in a text that is a file of its own say that one of its values is secret.
+pub fn holds_literal(cx: &Cx<'_>, node: &Node, value: &str, name: &str) -> bool {
+    let report = std::cell::RefCell::new(super::cx::Report::default());
+    within(&Cx { report: &report, ..*cx }, node, value, name, None, Place::ConfigFile);
+    !report.into_inner().findings.is_empty()
 }
 
 /// Settings line by line. `loose`: also such as are joined by a blank alone.
@@ -401,6 +424,14 @@ pub fn lines(text: &str, form: Form, loose: bool, mut each: impl FnMut(&str, bul
             offset += line.len();
         }
     }
+}
+
+/// Whether a text of one line may be JSON with names in it.
+fn is_json(text: &str) -> bool {
+    let bare = text.trim();
+    text.contains("\":")
+        && ((bare.starts_with('{') && bare.ends_with('}')) || (bare.starts_with('[') && bare.ends_with(']')))
+        || text.contains("\" :") && bare.starts_with('{')
 }
 
 /// Whether a text is YAML or JSON with keys in it, and not lines of another form that YAML takes as well.

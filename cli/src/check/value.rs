@@ -106,6 +106,10 @@ const REFERENCES: &[&str] = &[
     "process.env.",
     "system.getenv(",
     "getenv(",
+    "get_env(",
+    "env(",
+    "file(",
+    "lookup(",
 ];
 
 const ENCRYPTED: &[&str] = &[
@@ -117,6 +121,7 @@ const ENCRYPTED: &[&str] = &[
     "ENC(",
     "v1.sealed.",
     "secure:",
+    "{cipher}",
 ];
 
 /// Of a text under a telling name.
@@ -127,6 +132,10 @@ pub fn assess(text: &str) -> Verdict {
     }
     if text.contains(LITERAL) {
         return Verdict::Value;
+    }
+    // Spring's word for a password as it is.
+    if let Some(text) = text.strip_prefix("{noop}") {
+        return assess(text);
     }
     if ENCRYPTED.iter().any(|mark| text.starts_with(mark)) {
         return Verdict::Encrypted;
@@ -218,6 +227,13 @@ fn is_known_hosts(text: &str, kinds: &[&str]) -> bool {
 /// Nothing but references, with what joins them: `${USER}:${PASSWORD}`, `{{ .Values.x }}`, `<path:…>`, `$(VAR)`, `%VAR%`. A
 /// reference with a literal default is none.
 fn is_wholly_reference(text: &str) -> bool {
+    beside_references(text).is_some_and(|literal| !literal.contains(char::is_alphanumeric))
+}
+
+/// What stands beside the references of a text, with a blank for each of them. Nothing when it has none, or one with a literal
+/// default.
+pub fn beside_references(text: &str) -> Option<Zeroizing<String>> {
+    let mut beside = Zeroizing::new(String::with_capacity(text.len()));
     let mut rest = text;
     let mut found = false;
     let mut literal = 0;
@@ -232,7 +248,7 @@ fn is_wholly_reference(text: &str) -> bool {
             '$' if rest.starts_with("${") => {
                 let end = closing(rest, '{', '}');
                 if end.and_then(|end| rest.get(2..end - 1)).is_some_and(has_literal_default) {
-                    return false;
+                    return None;
                 }
                 end
             }
@@ -269,17 +285,34 @@ fn is_wholly_reference(text: &str) -> bool {
         match end.and_then(|end| rest.get(end..)) {
             Some(after) => {
                 found = true;
+                beside.push(' ');
                 rest = after;
             }
             None => {
                 if c.is_alphanumeric() {
                     literal += 1;
                 }
+                beside.push(c);
                 rest = &rest[c.len_utf8()..];
             }
         }
     }
-    found && literal == 0
+    found.then_some(beside)
+}
+
+/// Whether a text with references in it has only words, numbers or an address beside them: `{{ .Release.Name }}-db`,
+/// `http://${HOST}:8080/api`.
+pub fn is_worded_reference(text: &str) -> bool {
+    if text.contains(LITERAL) || login::is_in(text) {
+        return false;
+    }
+    beside_references(text).is_some_and(|beside| {
+        text.contains("://")
+            || beside
+                .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+                .filter(|part| !part.is_empty())
+                .all(|part| part.parse::<u16>().is_ok() || is_of_words(part))
+    })
 }
 
 /// `@NAME@`, `%NAME%`: how long.
@@ -322,7 +355,12 @@ fn has_literal_default(inner: &str) -> bool {
 fn is_key_reference(text: &str) -> bool {
     text.strip_prefix('$').is_some_and(|name| {
         name.contains(['-', ':', '.'])
-            && name.split(['-', ':', '.']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic()))
+            && name.split(['-', ':', '.', '_']).all(|word| {
+                let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+                !letters.is_empty()
+                    && word.len() - letters.len() <= 2
+                    && letters.bytes().all(|b| b.is_ascii_alphabetic())
+            })
             && name.starts_with(|c: char| c.is_ascii_lowercase())
     })
 }
@@ -352,11 +390,16 @@ fn closing(text: &str, open: char, close: char) -> Option<usize> {
     None
 }
 
-/// Whether a text looks like the name of something rather than like a value: lower-case words, joined.
-pub fn is_resource_name(text: &str) -> bool {
-    text.len() <= 63
-        && text.contains(['-', '.'])
-        && text.split(['-', '.', '/']).all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+/// What joins the words of a name.
+const JOINTS: [char; 5] = ['-', '_', '.', ':', '/'];
+
+/// Whether a text is the name of a Secret, of a key in one or of a path to it: lower-case words, joined, of which one says so.
+pub fn is_secrets_name(text: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    let says = |word: &str| {
+        matches!(word, "secret" | "secrets" | "credentials" | "password" | "token" | "key" | "creds" | "auth" | "tls")
+    };
+    text.len() <= 63 && text.contains(JOINTS) && text.split(JOINTS).all(is_word) && text.split(JOINTS).any(says)
 }
 
 /// Whether a text looks random: long enough, in one piece, of letters in both cases or with digits, and not of words.
@@ -448,12 +491,34 @@ mod tests {
             ("#{SmtpPassword}#", Verdict::Reference),
             ("`cat /run/secrets/pw`", Verdict::Reference),
             ("{COQLCE6DU6GtcS5P=}", Verdict::Value),
+            ("$github-app2:client_secret", Verdict::Reference),
+            ("{noop}hunter2", Verdict::Value),
+            ("{noop}changeme", Verdict::Placeholder),
+            ("{bcrypt}$2a$10$Zr0n3bYxUq1cV5mT8wKfLu", Verdict::Value),
+            ("{cipher}a1b2c3d4e5", Verdict::Encrypted),
+            ("$2y$05$Zr0n3bYxUq1cV5mT8wKfLu", Verdict::Value),
+            ("$6$rounds=5000$abcdefgh$Zr0n3bYx", Verdict::Value),
         ] {
             assert_eq!(assess(text), verdict, "{text:?}");
         }
         assert_eq!(assess_base64("Y2hhbmdlbWU="), Verdict::Placeholder);
         assert_eq!(assess_base64("aHVudGVyMg=="), Verdict::Value);
         assert_eq!(assess_base64("/w=="), Verdict::Value);
+    }
+
+    #[test]
+    fn what_stands_beside_references_is_told_from_an_address() {
+        for text in ["${APP}-postgresql", "http://${HOST}:8080/api/v2", "${HOST}:5432", "db01.${DOMAIN}", "$(A), $(B)"]
+        {
+            assert!(is_worded_reference(text), "{text}");
+        }
+        for text in ["${X}-9fQ2x", "hunter2", "${PW:-hunter2}", "redis://:s3cr3t9x@${HOST}", "${X}/Kf92mQ"] {
+            assert!(!is_worded_reference(text), "{text}");
+        }
+        assert!(is_secrets_name("shop_db_password") && is_secrets_name("vault/shop/token"));
+        assert!(
+            !is_secrets_name("correct-horse-battery") && !is_secrets_name("secret") && !is_secrets_name("my-key-7x")
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use memchr::{memchr_iter, memmem, memrchr};
 use zeroize::Zeroizing;
 
 use super::Outcome;
-use super::cx::{Cx, GeneratorFile, Origin, Report, Taken};
+use super::cx::{Cx, GeneratorFile, Report, Taken};
 use super::lines::Lines;
 use super::rules;
 use super::scan::{self, File, MAX_WHOLE, Sort};
@@ -123,20 +123,7 @@ fn one(words: &Words, path: &Path, local: &mut Local<'_>) {
 pub fn refused(name: &str, why: &str) -> Report {
     let report = std::cell::RefCell::new(Report::default());
     let lines = Lines::new("");
-    rules::bul013::refused(
-        &Cx {
-            file: name,
-            outer: "",
-            lines: &lines,
-            origin: Origin::Part { start: 0, line: 0 },
-            templated: false,
-            within: None,
-            depth: 0,
-            place: None,
-            report: &report,
-        },
-        why,
-    );
+    rules::bul013::refused(&Cx::of(name, &lines, &report), why);
     report.into_inner()
 }
 

@@ -6,8 +6,8 @@ use bulla::metadata::{BITNAMI_KEY_LABEL, SEALING_KEY_TYPE};
 use crate::check::cx::{Cx, Named, Seen, clean};
 use crate::check::names::{Says, says};
 use crate::check::registry::{Rule, Severity};
-use crate::check::value::{Verdict, assess, assess_base64};
-use crate::check::{judge, login};
+use crate::check::value::{Verdict, assess, assess_base64, beside_references, decode, is_worded_reference};
+use crate::check::{judge, login, tree};
 use crate::output::plain::count;
 
 pub const RULE: Rule = Rule {
@@ -24,7 +24,7 @@ pub fn mapping(cx: &Cx<'_>, node: &Node) -> bool {
         return false;
     }
     let object = Named::of(node);
-    let (values, at) = values(node);
+    let (values, at) = values(cx, node);
     let Some(at) = at else { return true };
     let rule = if is_sealing_key(node) {
         &super::bul011::RULE
@@ -96,7 +96,7 @@ fn is_sealing_key(node: &Node) -> bool {
 }
 
 /// The keys of the values that are there to read, and where the first is.
-fn values(node: &Node) -> (Vec<String>, Option<Span>) {
+fn values(cx: &Cx<'_>, node: &Node) -> (Vec<String>, Option<Span>) {
     let mut keys = Vec::new();
     let mut first: Option<(bool, Span)> = None;
     // What exports have beside the token, and what a token Secret says about itself.
@@ -137,25 +137,9 @@ fn values(node: &Node) -> (Vec<String>, Option<Span>) {
             if verdict != Verdict::Value || judge::repeats(key, value) || super::bul009::is_without_login(key, value) {
                 continue;
             }
-            // Argo CD keeps addresses of repositories and clusters in Secrets.
-            if argo.is_some()
-                && matches!(
-                    key,
-                    "name"
-                        | "url"
-                        | "type"
-                        | "server"
-                        | "project"
-                        | "insecure"
-                        | "enableOCI"
-                        | "namespaces"
-                        | "clusterResources"
-                        | "shard"
-                        | "username"
-                        | "forceHttpBasicAuth"
-                )
-                && !login::in_url(value)
-            {
+            let decoded = if encoded { decode(value) } else { None };
+            let text = decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or(value);
+            if is_worded(cx, member.value, key, text) || (argo.is_some() && is_argos(cx, member.value, key, text)) {
                 continue;
             }
             keys.push(clean(key));
@@ -168,6 +152,34 @@ fn values(node: &Node) -> (Vec<String>, Option<Span>) {
         }
     }
     (keys, first.map(|(_, at)| at))
+}
+
+/// Whether a value of a Secret has references in it, and nothing beside them that is secret: words and addresses under a name
+/// that says nothing, settings of which no name says it.
+fn is_worded(cx: &Cx<'_>, node: &Node, key: &str, text: &str) -> bool {
+    if text.trim().contains('\n') || text.trim_start().starts_with(['{', '[']) {
+        return beside_references(text).is_some() && !tree::holds_literal(cx, node, text, key) && !holds_key(text);
+    }
+    says(key) == Says::Nothing && is_worded_reference(text)
+}
+
+/// Whether a value of Argo CD's Secret of a repository or cluster is none that lets anybody in: its address, its name.
+fn is_argos(cx: &Cx<'_>, node: &Node, key: &str, text: &str) -> bool {
+    says(key) == Says::Nothing
+        && !login::is_in(text)
+        && !holds_key(text)
+        && !(text.trim_start().starts_with('{') && tree::holds_literal(cx, node, text, key))
+}
+
+/// Whether a text has a private key in it, also in the field of a cluster's configuration that has it in base64.
+fn holds_key(text: &str) -> bool {
+    let encoded = |field: &str| {
+        text.split(field)
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1))
+            .any(|value| decode(value).is_some_and(|key| std::str::from_utf8(&key).is_ok_and(super::bul007::is_in)))
+    };
+    super::bul007::is_in(text) || encoded("\"keyData\"")
 }
 
 /// Patches of a kustomization that put a value into a Secret.

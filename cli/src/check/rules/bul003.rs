@@ -27,6 +27,7 @@ pub fn is_values_file(path: &str) -> bool {
         || stem.starts_with("values-")
         || name.contains(".values.")
         || name.contains("-values")
+        || name.contains("_values")
         || name.contains("values-")
         || lower.contains("/values/")
         || lower.starts_with("values/")

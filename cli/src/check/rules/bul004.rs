@@ -81,7 +81,7 @@ pub fn environment(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
         if value.items().is_some() {
             environment(cx, value, object);
         }
-        if judge::node(name, value) || has_option(value) {
+        if (judge::node(name, value) || has_option(value)) && cx.is_news(value) {
             report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
         }
     }
@@ -98,10 +98,11 @@ pub fn environment(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
 
 /// `{name: NAME, value: VALUE}`
 pub fn variable(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
-    // CloudFormation begins names of fields with capitals.
-    let name = node.get("name").or_else(|| node.get("Name")).and_then(Node::scalar);
+    // CloudFormation begins names of fields with capitals. With an operator it is a selector.
+    let named = ["name", "Name", "key", "Key"].into_iter().find_map(|key| node.get(key));
+    let name = named.filter(|_| node.get("operator").is_none()).and_then(Node::scalar);
     let (Some(name), Some(entry)) = (name, node.entry("value").or_else(|| node.entry("Value"))) else { return };
-    if judge::node(name, &entry.value) || has_option(&entry.value) {
+    if (judge::node(name, &entry.value) || has_option(&entry.value)) && cx.is_news(&entry.value) {
         report(cx, entry.key.alias.unwrap_or(entry.key.span), name, object);
     }
 }
@@ -154,8 +155,10 @@ fn lines(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
     let exact = *style == Style::Literal && node.alias.is_none();
     let inner = cx.inner(node, value, None);
     let places = Lines::new(value);
+    // A line that goes on is one command. Every byte keeps its place.
+    let joined = value.contains("\\\n").then(|| zeroize::Zeroizing::new(value.replace("\\\n", "  ")));
     let mut offset = 0;
-    for line in value.split_inclusive('\n') {
+    for line in joined.as_ref().map_or(value.as_str(), |joined| joined.as_str()).split_inclusive('\n') {
         if line.len() < 8192 && !line.trim_start().starts_with('#') {
             command::literals(&command::tokens(line), |name, at| {
                 if exact {
@@ -172,7 +175,7 @@ fn lines(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
 /// Looks at what follows `--from-literal`, whatever file it stands in.
 pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
     let rest = line_rest(text, end);
-    let rest = rest.strip_prefix(['=', ' ']).unwrap_or_default();
+    let rest = rest.strip_prefix(['=', ' ']).unwrap_or_default().trim_start_matches(['\\', '\r', '\n', ' ']);
     let (rest, quote) = match rest.chars().next() {
         Some(quote @ ('"' | '\'')) => (&rest[1..], Some(quote)),
         _ => (rest, None),
@@ -207,10 +210,21 @@ pub fn flag(cx: &Cx<'_>, text: &str, range: std::ops::Range<usize>, place: impl 
     }
 }
 
-/// What stands on the line from a byte on, as far as anybody would write a command.
+/// What stands on the line from a byte on, as far as anybody would write a command: also on the lines with which it goes on.
 fn line_rest(text: &str, from: usize) -> &str {
     let rest = text.get(from..).unwrap_or_default();
-    let end = rest.bytes().take(2048).position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len().min(2048));
+    let mut end = rest.len().min(2048);
+    let mut continued = false;
+    for (at, b) in rest.bytes().take(2048).enumerate() {
+        match b {
+            b'\n' if !continued => {
+                end = at;
+                break;
+            }
+            b'\r' => {}
+            _ => continued = b == b'\\',
+        }
+    }
     rest.get(..end).unwrap_or_default()
 }
 

@@ -44,7 +44,8 @@ fn secret_generator(cx: &Cx<'_>, generator: &Node) {
     let name = clean(named(generator).unwrap_or("(no name)"));
     for literal in generator.get("literals").and_then(Node::items).unwrap_or_default() {
         let Some((key, value)) = literal.scalar().and_then(|text| text.split_once('=')) else { continue };
-        if assess(value.trim_matches(['"', '\''])) != Verdict::Value {
+        let value = value.trim_matches(['"', '\'']);
+        if assess(value) != Verdict::Value || judge::repeats(key, value) {
             continue;
         }
         let mut finding =

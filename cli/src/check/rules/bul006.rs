@@ -31,7 +31,11 @@ pub fn lines(cx: &Cx<'_>, text: &str, all: bool) {
     for line in text.split_inclusive('\n') {
         if let Some((key, value, at)) = assignment(line)
             && line[at + key.len()..].trim_start().starts_with('=')
-            && (if all { assess(value) == Verdict::Value } else { judge::text(key, value) })
+            && (if all {
+                assess(value) == Verdict::Value && !judge::repeats(key, value)
+            } else {
+                judge::text(key, value)
+            })
         {
             let span = cx.lines.span(offset + at..offset + at + key.len());
             let mut finding = cx.finding(&RULE, span, format!("a secret in an env file: {}", clean(key)));

@@ -13,6 +13,9 @@ pub const RULE: Rule = Rule {
     page: include_str!("../../../../docs/rules/BUL007.md"),
 };
 
+/// Characters of base64 that a private key has at least.
+const SHORTEST: usize = 48;
+
 /// Where the header begins that ends at a byte. Headers are short; looking further back for each would be quadratic.
 pub fn begin(text: &str, end: usize) -> Option<usize> {
     const MARK: &[u8] = b"-----BEGIN ";
@@ -29,7 +32,7 @@ pub fn at(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
         return;
     }
     let label = before[begin + 11..].trim_end_matches('-');
-    if body(&text[end..]) < 48 {
+    if body(&text[end..]) < SHORTEST {
         return;
     }
     let label = if label.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b' ' | b'0'..=b'9')) {
@@ -42,6 +45,12 @@ pub fn at(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
     finding.help.push("seal it (bulla seal --from-file), remove the file, and replace the key".into());
     finding.keys = vec![label.to_owned()];
     cx.add(finding);
+}
+
+/// Whether a private key with a body is in a text.
+pub fn is_in(text: &str) -> bool {
+    const END: &str = "PRIVATE KEY-----";
+    text.match_indices(END).any(|(at, _)| body(&text[at + END.len()..]) >= SHORTEST)
 }
 
 /// Looks at what begins like PEM in base64.
