@@ -22,10 +22,14 @@ pub fn word(bytes: &[u8], at: usize) -> (usize, bool) {
 
 /// Whether there is a login in the address of which `://` ends at a byte.
 pub fn address(bytes: &[u8], at: usize) -> bool {
-    bytes[at..bytes.len().min(at + 1024)]
-        .iter()
-        .take_while(|b| !b.is_ascii_whitespace() && !matches!(b, b'/' | b'"' | b'\''))
-        .any(|b| *b == b'@')
+    let stretch = &bytes[at..bytes.len().min(at + 1024)];
+    let end =
+        stretch.iter().position(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'')).unwrap_or(stretch.len());
+    let stretch = &stretch[..end];
+    let (authority, rest) = stretch.split_at(stretch.iter().position(|b| *b == b'/').unwrap_or(end));
+    // A slash in a password, where somebody was careless: what follows a host's colon is a port.
+    let colon = authority.iter().position(|b| *b == b':').map_or(authority.len(), |at| at + 1);
+    authority.contains(&b'@') || (authority[colon..].iter().any(|b| !b.is_ascii_digit()) && rest.contains(&b'@'))
 }
 
 fn is_active(bytes: &[u8], start: usize, end: usize) -> bool {
@@ -55,7 +59,7 @@ fn is_active(bytes: &[u8], start: usize, end: usize) -> bool {
     }
     match key_name {
         // A literal, if there is one, stands in the same item.
-        "name" | "Name" => has_value(bytes, begin, stop, key[..from].contains(&b'-')),
+        "name" | "Name" | "key" | "Key" => has_value(bytes, begin, stop, key[..from].contains(&b'-')),
         "value" | "kind" | "op" | "path" => true,
         _ => false,
     }
@@ -129,6 +133,7 @@ mod tests {
             ("  secretKeyRef:\n", "ecret"),
             ("  passwordKey: password\n", "assw"),
             ("  key: password\n", "assw"),
+            ("  key: password\n  name: db\n  optional: true\n- a\n", "assw"),
             ("  \"key\": \"password\",\n", "assw"),
             ("# the password: hunter2\n", "assw"),
             ("  - name: DB_PASSWORD\n    valueFrom:\n      secretKeyRef: {}\n", "ASSW"),
@@ -155,7 +160,10 @@ mod tests {
         ] {
             assert!(active(text, needle), "{text}");
         }
+        assert!(active("  - key: DB_PASSWORD\n    value: hunter2\n", "ASSW"));
         assert!(address(b"://user:pw@host", 3));
+        assert!(address(b"://user:p/w@host", 3));
+        assert!(!address(b"://host:8080/a@b", 3));
         assert!(!address(b"://host/a@b", 3));
     }
 

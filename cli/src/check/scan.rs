@@ -421,3 +421,102 @@ fn allows(file: &str, text: &str) -> Vec<Allow> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// The files of the corpus that may be looked at, with their names in it.
+    fn corpus() -> Vec<(String, Vec<u8>)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus/check");
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
+            .expect("the corpus")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| {
+                path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("open"))
+            })
+            .collect();
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.is_file() {
+                    let name = path.strip_prefix(&root).expect("below").to_string_lossy().into_owned();
+                    files.push((name, std::fs::read(&path).expect("a file")));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// What is found only because a file is parsed that the look before it calls quiet.
+    fn passed_over(words: &Words, name: &str, bytes: &[u8]) -> Vec<String> {
+        let sort = sort(name);
+        let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        if utf16 || is_binary(bytes) || std::str::from_utf8(bytes).is_err() || words.is_worth_parsing(sort, bytes) {
+            return Vec::new();
+        }
+        if rules::bul003::is_secrets_file(name) {
+            return Vec::new();
+        }
+        let report = words.look(name, bytes, sort, None, true);
+        let without = words.look(name, bytes, sort, None, false);
+        report
+            .findings
+            .iter()
+            // A broken file with nothing in it is for the tools that apply it.
+            .filter(|finding| finding.rule.id != "BUL013")
+            .filter(|finding| !without.findings.iter().any(|other| other.span.line == finding.span.line))
+            .map(|finding| format!("{name}:{} {} {}", finding.span.line, finding.rule.id, finding.message))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_parsed_has_nothing_to_find() {
+        let words = Words::new().expect("builds");
+        let files = corpus();
+        assert!(files.len() > 500, "{}", files.len());
+        let found: Vec<String> = files.iter().flat_map(|(name, bytes)| passed_over(&words, name, bytes)).collect();
+        assert_eq!(found, [""; 0]);
+    }
+
+    /// Each line of a manifest by itself with what is around it, so that no other line is why the file is parsed.
+    #[test]
+    fn what_is_not_parsed_has_nothing_to_find_when_lines_are_left_out() {
+        let words = Words::new().expect("builds");
+        let mut found = Vec::new();
+        for (name, bytes) in corpus() {
+            let Ok(text) = std::str::from_utf8(&bytes) else { continue };
+            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+            if sort(&name) != Sort::Manifest || lines.len() > 120 {
+                continue;
+            }
+            for width in [1, 2, 3, 5] {
+                for window in lines.windows(width) {
+                    // What it is a part of: of the whole file the parents alone, by their indentation.
+                    let first = window.as_ptr_range().start;
+                    let at = lines.iter().position(|line| std::ptr::eq(line, first)).unwrap_or_default();
+                    let indent = |line: &str| line.len() - line.trim_start().len();
+                    let mut least = indent(window[0]);
+                    let mut parents: Vec<&str> = Vec::new();
+                    for line in lines[..at].iter().rev().filter(|line| !line.trim().is_empty()) {
+                        if indent(line) < least {
+                            least = indent(line);
+                            parents.push(line);
+                        }
+                    }
+                    let part: String = parents.iter().rev().chain(window).copied().collect();
+                    found.extend(passed_over(&words, &name, part.as_bytes()));
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        assert_eq!(found, [""; 0]);
+    }
+}

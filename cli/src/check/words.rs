@@ -61,6 +61,7 @@ const NAMES: &[&str] = &[
     "PI_KEY", "API-KEY", "APIKEY", "pwd", "PWD", "Pwd", "_PASS", "Pass", "_pass", "-pass", "pass:", "pass\"", "pass ", "auth:", "auth\"", "Auth:", "AUTH",
     "epper", "EPPER", "salt", "SALT", "Salt", "creds", "Creds", "CREDS", "_KEY", "-KEY", "-key", "_key", "Key", "key:", "key=", "psk", "PSK", "_pw", "_PW",
     "Pw", "pin:", "hmac", "HMAC", "PIN", "ookie", "requirepass", "masterauth", "ennwort", "ontrase", "otdepasse", "enha", "earer", "pat:", "PAT", "igning",
+    "pw:", "pw=", "pw\"", "pw ", "PW:", "PW=", "PW\"", "PW ", "Ident",
 ];
 
 /// Words by which a file is parsed in any case, and an address, of which the login decides.
@@ -78,6 +79,17 @@ const SURE: &[&str] = &[
     "<<<<<<< ",
     "\n\t",
     "ecretStore",
+    "@tcp(",
+    "@unix(",
+    "stringData",
+    // Programs of which a short flag has the password.
+    "curl",
+    "wget",
+    " login -",
+    "redis-cli",
+    "sshpass",
+    "IDENTIFIED BY",
+    "identified by",
 ];
 const ADDRESS: &str = "://";
 
