@@ -214,8 +214,18 @@ pub fn all(failures: Vec<Failure>) -> Option<Box<Failure>> {
 fn excerpt(text: &str, span: Span) -> Option<Excerpt> {
     const MASK: &str = "········";
     const MAX: usize = 160;
-    let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
-    let line = text.get(start..)?.lines().next()?;
+    // Of a line that is too long to be shown no more than that is read: many places may stand on one.
+    const NEAR: usize = 8 * MAX;
+    let from = span.start.saturating_sub(NEAR);
+    let start = match text.as_bytes().get(from..span.start)?.iter().rposition(|b| *b == b'\n') {
+        Some(at) => from + at + 1,
+        None if from == 0 => 0,
+        None => return None,
+    };
+    let rest = text.as_bytes().get(start..text.len().min(span.end.max(span.start).saturating_add(NEAR)))?;
+    let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
+    let end = (start..=start + end).rev().find(|at| text.is_char_boundary(*at))?;
+    let line = text.get(start..end)?.trim_end_matches('\r');
     let before = line.get(..span.start - start)?;
     let bare = before.trim_start_matches([' ', '-']);
     let is_word = |word: &str| {
