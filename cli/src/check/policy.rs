@@ -10,6 +10,7 @@ use bulla::open::Inspected;
 use bulla::recipient::{Fingerprint, RecipientKind, Targets};
 use bulla::scope::Scope;
 
+use super::cx::{Cx, Named};
 use super::excuse::{Baseline, about};
 use super::finding::Finding;
 use super::registry::{Rule as Check, Severity, by_id};
@@ -29,6 +30,8 @@ pub struct SealedFile {
     pub scope_at: (Span, Option<Excerpt>),
     pub namespace_at: (Span, Option<Excerpt>),
     pub envelopes_at: (Span, Option<Excerpt>),
+    /// Whether it is of the native format. Of the other one no reader is told by the file.
+    pub native: bool,
     /// For whom each used data key is wrapped.
     pub readers: Vec<BTreeSet<(String, Fingerprint, bool)>>,
 }
@@ -61,7 +64,28 @@ impl SealedFile {
             scope_at: at(places.scope),
             namespace_at: at(places.namespace),
             envelopes_at: at(places.envelopes.key),
+            native: true,
             readers,
+        }
+    }
+
+    /// Of Bitnami's format, which says its scope in annotations: each place in the file.
+    pub fn of_bitnami(cx: &Cx<'_>, named: &Named, scope: Scope, [object, scope_at, namespace_at]: [Span; 3]) -> Self {
+        let at = |span: Span| {
+            let span = cx.place(span);
+            let shown = Failure::new(String::new()).at(cx.file, Some(cx.outer), span);
+            (span, shown.location.and_then(|location| location.excerpt))
+        };
+        Self {
+            file: cx.file.to_owned(),
+            called: named.called(),
+            namespace: named.namespace.clone(),
+            scope,
+            scope_at: at(scope_at),
+            namespace_at: at(namespace_at),
+            envelopes_at: at(object),
+            native: false,
+            readers: Vec::new(),
         }
     }
 
@@ -166,17 +190,24 @@ impl Held {
             }
         }
         let Some(policy) = &self.policy else {
-            if self.broken.is_none() && !outcome.files_sealed.is_empty() {
+            if self.broken.is_none() && outcome.files_sealed.iter().any(|sealed| sealed.native) {
                 outcome.findings.extend(orphaned());
             }
             return;
         };
-        if !outcome.policies.is_empty() || !outcome.files_sealed.is_empty() {
+        if !outcome.policies.is_empty() || outcome.files_sealed.iter().any(|sealed| sealed.native) {
             pins(policy, outcome, today);
         }
         let mut targets: Vec<(Span, Option<Targets>)> = Vec::new();
         for sealed in std::mem::take(&mut outcome.files_sealed) {
-            let Some(rule) = policy.rule(&self.relative(&sealed.file)) else {
+            let rule = policy.rule(&self.relative(&sealed.file));
+            if !sealed.native {
+                if let Some(rule) = rule {
+                    one(policy, rule, None, &sealed, outcome);
+                }
+                continue;
+            }
+            let Some(rule) = rule else {
                 let mut finding = sealed.finding(
                     &rules::bul105::RULE,
                     &sealed.envelopes_at,

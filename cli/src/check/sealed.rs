@@ -1,7 +1,9 @@
 //! Sealed files, looked at without any key: the library says what is wrong, the rules say under which name.
 
+use bulla::bitnami::{CLUSTER_WIDE, NAMESPACE_WIDE, scope_of};
 use bulla::manifest::{Node, Object, Stream};
 use bulla::open::{ErrorClass, Problem, ProblemKind, Strictness, inspect};
+use bulla::scope::Scope;
 
 use super::cx::{Cx, Named, Seen};
 use super::finding::Finding;
@@ -111,6 +113,19 @@ fn others(cx: &Cx<'_>, node: &Node) {
             Seen { namespace: named.namespace.clone(), name, file: cx.file.to_owned(), span: cx.place(node.span) };
         cx.report.borrow_mut().sealed.push(seen);
     }
+    let metadata = node.get("metadata");
+    let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
+    let texts = annotations.and_then(Node::entries).unwrap_or_default().iter();
+    let texts =
+        texts.filter_map(|entry| Some((entry.key.scalar()?.to_owned(), entry.value.scalar()?.to_owned()))).collect();
+    let key = |within: Option<&Node>, key: &str| {
+        within.and_then(|within| within.entry(key)).map_or(node.span, |entry| entry.key.span)
+    };
+    let scope = scope_of(Some(&texts));
+    let scope_at = key(annotations, if scope == Scope::ClusterWide { CLUSTER_WIDE } else { NAMESPACE_WIDE });
+    let places = [node.span, scope_at, key(metadata, "namespace")];
+    let file = super::policy::SealedFile::of_bitnami(cx, &named, scope, places);
+    cx.report.borrow_mut().files_sealed.push(file);
     let spec = node.get("spec");
     let data = spec.and_then(|spec| spec.get("encryptedData")).and_then(Node::entries).unwrap_or_default();
     let whole =

@@ -311,6 +311,18 @@ fn the_policy_decides_recipients_namespace_age_and_exceptions() {
     seal(&["-R", ".bulla/key.pub"], "lost.yaml");
     seal(&["-R", ".bulla/key.pub", "-R", ".bulla/recovery.pub", "-R", ".bulla/stranger.pub"], "more.yaml");
     seal(&["-R", ".bulla/key.pub", "-R", ".bulla/recovery.pub", "--scope", "cluster-wide"], "wide.yaml");
+    // Of Bitnami's format the file tells scope and namespace, and no reader.
+    let bitnami = |annotations: &str, namespace: &str| {
+        format!(
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata:\n  name: b\n  namespace: {namespace}\n{annotations}spec:\n  encryptedData: {{}}\n"
+        )
+    };
+    sandbox.write("established.yaml", bitnami("", "shop"));
+    sandbox.write(
+        "established-wide.yaml",
+        bitnami("  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: \"true\"\n", "shop"),
+    );
+    sandbox.write("established-moved.yaml", bitnami("", "elsewhere"));
     std::fs::remove_file(sandbox.path("in.yaml")).expect("removes");
     for folder in ["vendor", "demo", "apps"] {
         std::fs::create_dir(sandbox.path(folder)).expect("makes");
@@ -332,6 +344,8 @@ fn the_policy_decides_recipients_namespace_age_and_exceptions() {
         rules(&["--today", "2026-12-01"]),
         expect(&[
             ("BUL110", "apps/.bulla.yaml"),
+            ("BUL111", "established-moved.yaml"),
+            ("BUL104", "established-wide.yaml"),
             ("BUL107", "lost.yaml"),
             ("BUL105", "more.yaml"),
             ("BUL104", "wide.yaml")
