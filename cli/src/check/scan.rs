@@ -43,34 +43,27 @@ pub fn sort(path: &str) -> Sort {
         return Sort::Terraform;
     }
     let lower = name.to_ascii_lowercase();
-    let ends = [
-        ".yaml",
-        ".yml",
-        ".json",
-        ".yaml.gotmpl",
-        ".yml.gotmpl",
-        ".yaml.tpl",
-        ".yml.tpl",
-        ".yaml.j2",
-        ".yml.j2",
-        ".yaml.tmpl",
-        ".yml.tmpl",
-        ".json.tpl",
-        ".yaml.tftpl",
-        ".yaml.erb",
-        ".yaml.in",
-        ".kubeconfig",
-        ".dockercfg",
-        ".dockerconfigjson",
-        ".jsonc",
-        ".json5",
-        ".yaml.example",
-        ".yaml.bak",
-        ".yml.bak",
-        ".yaml.orig",
+    let ends = [".yaml", ".yml", ".json", ".kubeconfig", ".dockercfg", ".dockerconfigjson", ".jsonc", ".json5"];
+    // A template, a copy or an example of one.
+    let behind = [
+        ".gotmpl",
+        ".tpl",
+        ".j2",
+        ".tmpl",
+        ".tftpl",
+        ".erb",
+        ".in",
+        ".example",
+        ".sample",
+        ".template",
+        ".dist",
+        ".bak",
+        ".orig",
+        ".old",
     ];
+    let bare = behind.iter().find_map(|end| lower.strip_suffix(end)).unwrap_or(&lower);
     if path == "standard input"
-        || ends.iter().any(|end| lower.ends_with(end))
+        || ends.iter().any(|end| bare.ends_with(end))
         || matches!(
             name,
             "kustomization"
@@ -194,8 +187,8 @@ impl Words {
                 Word::Encoded => rules::bul007::encoded(cx, text, start, place),
                 Word::Identity => rules::bul011::at(cx, text, start, place),
                 Word::Claims => rules::bul010::at(cx, text, start, place),
-                Word::FromLiteral => rules::bul004::from_literal(cx, text, end, place),
-                Word::Flag => rules::bul004::flag(cx, text, start..end, place),
+                Word::FromLiteral => rules::bul004::from_literal(cx, text, end),
+                Word::Flag => rules::bul004::flag(cx, text, start..end),
                 Word::Vendor(which) => rules::bul018::at(cx, text, which, start, place),
                 Word::Allow => {}
                 Word::Fragment => fragments = true,

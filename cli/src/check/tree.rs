@@ -372,7 +372,7 @@ pub fn within(cx: &Cx<'_>, node: &Node, value: &str, name: &str, object: Option<
         }
     }
     let exact = !matches!(inner.origin, super::cx::Origin::Fixed(_));
-    let loose = matches!(place, Place::ConfigFile | Place::Values | Place::Object);
+    let loose = !matches!(place, Place::Snippet | Place::Quiet);
     lines(value, form(name, value), loose, |name, at| {
         let at = if exact { at } else { node.span };
         let cx = if exact { &inner } else { cx };

@@ -257,7 +257,10 @@ pub fn beside_references(text: &str) -> Option<Zeroizing<String>> {
                 Some(rest[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(rest.len(), |at| at + 1))
                     .filter(|end| {
                         rest[1..*end].bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-                            || (*end == rest.len() && literal == 0 && rest.contains('_'))
+                            // $db_password, $dbPassword: the whole text.
+                            || (*end == rest.len()
+                                && literal == 0
+                                && (rest.contains('_') || rest[1..].bytes().all(|b| b.is_ascii_alphabetic())))
                     })
             }
             '`' => rest[1..].find('`').map(|at| at + 2),
@@ -492,6 +495,7 @@ mod tests {
             ("`cat /run/secrets/pw`", Verdict::Reference),
             ("{COQLCE6DU6GtcS5P=}", Verdict::Value),
             ("$github-app2:client_secret", Verdict::Reference),
+            ("$dbPassword", Verdict::Reference),
             ("{noop}hunter2", Verdict::Value),
             ("{noop}changeme", Verdict::Placeholder),
             ("{bcrypt}$2a$10$Zr0n3bYxUq1cV5mT8wKfLu", Verdict::Value),

@@ -45,6 +45,7 @@ const TEXTS: &[(&str, Word)] = &[
     ("--set ", Word::Flag),
     ("--set=", Word::Flag),
     ("--set-string", Word::Flag),
+    ("--set-literal", Word::Flag),
     ("kind: Secret", Word::Fragment),
     ("\"kind\": \"Secret\"", Word::Fragment),
     ("\"kind\":\"Secret\"", Word::Fragment),
@@ -61,7 +62,7 @@ const NAMES: &[&str] = &[
     "PI_KEY", "API-KEY", "APIKEY", "pwd", "PWD", "Pwd", "_PASS", "Pass", "_pass", "-pass", "pass:", "pass\"", "pass ", "auth:", "auth\"", "Auth:", "AUTH",
     "epper", "EPPER", "salt", "SALT", "Salt", "creds", "Creds", "CREDS", "_KEY", "-KEY", "-key", "_key", "Key", "key:", "key=", "psk", "PSK", "_pw", "_PW",
     "Pw", "pin:", "hmac", "HMAC", "PIN", "ookie", "requirepass", "masterauth", "ennwort", "ontrase", "otdepasse", "enha", "earer", "pat:", "PAT", "igning",
-    "pw:", "pw=", "pw\"", "pw ", "PW:", "PW=", "PW\"", "PW ", "Ident",
+    "pw:", "pw=", "pw\"", "pw ", "PW:", "PW=", "PW\"", "PW ", "Ident", "uthorization",
 ];
 
 /// Words by which a file is parsed in any case, and an address, of which the login decides.

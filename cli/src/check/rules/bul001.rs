@@ -165,10 +165,11 @@ fn is_worded(cx: &Cx<'_>, node: &Node, key: &str, text: &str) -> bool {
 
 /// Whether a value of Argo CD's Secret of a repository or cluster is none that lets anybody in: its address, its name.
 fn is_argos(cx: &Cx<'_>, node: &Node, key: &str, text: &str) -> bool {
-    says(key) == Says::Nothing
-        && !login::is_in(text)
-        && !holds_key(text)
-        && !(text.trim_start().starts_with('{') && tree::holds_literal(cx, node, text, key))
+    if says(key) != Says::Nothing || login::is_in(text) || holds_key(text) {
+        return false;
+    }
+    let json = text.trim_start().starts_with('{');
+    !json || !tree::holds_literal(cx, node, text, key)
 }
 
 /// Whether a text has a private key in it, also in the field of a cluster's configuration that has it in base64.

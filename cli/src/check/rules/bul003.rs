@@ -76,9 +76,14 @@ pub fn fake_store(cx: &Cx<'_>, node: &Node, object: &Named) {
         .and_then(|provider| provider.get("fake"))
         .and_then(|fake| fake.get("data"));
     for item in data.and_then(Node::items).unwrap_or_default() {
-        let Some(entry) = item.entry("value") else { continue };
-        if entry.value.scalar().is_some_and(|text| assess(text) == Verdict::Value) {
-            let key = item.get("key").and_then(Node::scalar).unwrap_or_default();
+        let key = item.get("key").and_then(Node::scalar).unwrap_or_default();
+        let map = item.get("valueMap").and_then(Node::entries).unwrap_or_default();
+        let found = item
+            .entry("value")
+            .into_iter()
+            .chain(map)
+            .find(|entry| entry.value.scalar().is_some_and(|text| assess(text) == Verdict::Value));
+        if let Some(entry) = found {
             super::bul015::report(cx, entry.key.span, key, Some(object));
         }
     }

@@ -40,6 +40,8 @@ pub fn is_environment(key: &str) -> bool {
 
 /// Whether commands or their arguments stand under a key.
 pub fn is_script(key: &str) -> bool {
+    // Ansible's modules have names with dots.
+    let key = key.strip_prefix("ansible.builtin.").unwrap_or(key);
     matches!(
         key,
         "args"
@@ -54,6 +56,8 @@ pub fn is_script(key: &str) -> bool {
             | "sh"
             | "shell"
             | "bash"
+            | "pwsh"
+            | "powershell"
             | "extraArgs"
             | "extraFlags"
             | "test"
@@ -173,7 +177,7 @@ fn lines(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
 }
 
 /// Looks at what follows `--from-literal`, whatever file it stands in.
-pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Span) {
+pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize) {
     let rest = line_rest(text, end);
     let rest = rest.strip_prefix(['=', ' ']).unwrap_or_default().trim_start_matches(['\\', '\r', '\n', ' ']);
     let (rest, quote) = match rest.chars().next() {
@@ -189,12 +193,14 @@ pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize, place: impl Fn() -> Spa
         |c: char| quote.map_or(c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ';' | '|'), |quote| c == quote);
     let value = &value[..value.find(until).unwrap_or(value.len())];
     if !name.contains(char::is_whitespace) && judge::text(name, value) {
-        report(cx, place(), name, None);
+        // It may stand on a line with which the command goes on.
+        let at = name.as_ptr() as usize - text.as_ptr() as usize;
+        report(cx, cx.lines.span(at..at + name.len()), name, None);
     }
 }
 
 /// Looks at what follows `--set` and the like in a text that is no manifest.
-pub fn flag(cx: &Cx<'_>, text: &str, range: std::ops::Range<usize>, place: impl Fn() -> Span) {
+pub fn flag(cx: &Cx<'_>, text: &str, range: std::ops::Range<usize>) {
     let rest = line_rest(text, range.start);
     // Within the quotes of a program or of Markdown.
     let rest = match text[..range.start].chars().next_back() {
@@ -204,9 +210,10 @@ pub fn flag(cx: &Cx<'_>, text: &str, range: std::ops::Range<usize>, place: impl 
     let tokens = command::tokens(rest);
     let wanted = tokens.len().min(2);
     let mut found = None;
-    command::literals(&tokens[..wanted], |name, _| _ = found.get_or_insert_with(|| name.to_owned()));
-    if let Some(name) = found {
-        report(cx, place(), &name, None);
+    command::literals(&tokens[..wanted], |name, at| _ = found.get_or_insert_with(|| (name.to_owned(), at)));
+    if let Some((name, at)) = found {
+        let at = range.start + at;
+        report(cx, cx.lines.span(at..at + 1), &name, None);
     }
 }
 
