@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bulla::bitnami::BitnamiSealedSecret;
 use bulla::recipient::Fingerprint;
-use bulla::resource::{GROUP, KIND, SealedSecret};
+use bulla::resource::{GROUP, KIND};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::ObjectMeta;
 use tokio::sync::{mpsc, watch};
@@ -32,7 +31,7 @@ use crate::object::Object;
 use crate::queue::{Kind, ObjectKey, Priority, Queue, back_off};
 use crate::reconcile::{Context, Known, Outcome, Right, SecretId, Uid, Version, reconcile};
 use crate::status::{Standing, Verdict};
-use crate::watch::{Event, NamespaceSeen, SecretSeen, Source, list_once, watch as follow};
+use crate::watch::{Event, NamespaceSeen, NativeSeen, SecretSeen, Source, TheirsSeen, list_once, watch as follow};
 
 /// Looks at once.
 const CONCURRENCY: usize = 16;
@@ -233,12 +232,12 @@ pub struct Engine {
 
 /// The ends of the channels.
 struct Inputs {
-    sealed: mpsc::Receiver<(usize, Event<SealedSecret>)>,
-    theirs: mpsc::Receiver<(usize, Event<BitnamiSealedSecret>)>,
+    sealed: mpsc::Receiver<(usize, Event<NativeSeen>)>,
+    theirs: mpsc::Receiver<(usize, Event<TheirsSeen>)>,
     secrets: mpsc::Receiver<(usize, Event<SecretSeen>)>,
     namespaces: mpsc::Receiver<(usize, Event<NamespaceSeen>)>,
-    sealed_sender: mpsc::Sender<(usize, Event<SealedSecret>)>,
-    theirs_sender: mpsc::Sender<(usize, Event<BitnamiSealedSecret>)>,
+    sealed_sender: mpsc::Sender<(usize, Event<NativeSeen>)>,
+    theirs_sender: mpsc::Sender<(usize, Event<TheirsSeen>)>,
     secrets_sender: mpsc::Sender<(usize, Event<SecretSeen>)>,
     namespaces_sender: mpsc::Sender<(usize, Event<NamespaceSeen>)>,
     /// The watches: they end with this.
@@ -381,10 +380,10 @@ impl Engine {
                     }
                 }
                 Some((watch, event)) = inputs.sealed.recv() => {
-                    self.see_sealed(Kind::Native, watch, event.map(Object::from));
+                    self.see_sealed(Kind::Native, watch, event.map(|seen| seen.0));
                 }
                 Some((watch, event)) = inputs.theirs.recv() => {
-                    self.see_sealed(Kind::Bitnami, watch, event.map(Object::from));
+                    self.see_sealed(Kind::Bitnami, watch, event.map(|seen| seen.0));
                 }
                 Some((watch, event)) = inputs.secrets.recv() => self.see_secret(watch, event),
                 Some(done) = looks.join_next() => {
@@ -1065,7 +1064,7 @@ impl Engine {
                 (Some(Object::Bitnami(given)), Some(shared)) => {
                     bitnami::reconcile::reconcile(&context, shared, &key, Some(given), known, trust).await
                 }
-                (None, Some(shared)) if key.kind == Kind::Bitnami => {
+                (_, Some(shared)) if key.kind == Kind::Bitnami => {
                     bitnami::reconcile::reconcile(&context, shared, &key, None, known, trust).await
                 }
                 (Some(Object::Native(given)), _) => reconcile(&context, &key, Some(given), known, trust).await,

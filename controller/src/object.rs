@@ -7,6 +7,7 @@ use bulla::open::readers;
 use bulla::recipient::Fingerprint;
 use bulla::resource::SealedSecret;
 use kube::core::ObjectMeta;
+use serde::Deserialize;
 
 use crate::args::Settings;
 use crate::bitnami;
@@ -20,6 +21,18 @@ pub enum Object {
     Native(Box<SealedSecret>),
     /// `bitnami.com`.
     Bitnami(Box<BitnamiSealedSecret>),
+    /// Not of the form that its definition demands: whoever looks at it says so.
+    Unreadable(Kind, Box<ObjectMeta>),
+}
+
+/// What can be read of an object that is not of the form that its definition demands. The API server sees to the rest.
+#[derive(Deserialize)]
+pub struct Rough<Status> {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Its status.
+    #[serde(default)]
+    pub status: Option<Status>,
 }
 
 impl From<SealedSecret> for Object {
@@ -40,6 +53,7 @@ impl Object {
         match self {
             Self::Native(_) => Kind::Native,
             Self::Bitnami(_) => Kind::Bitnami,
+            Self::Unreadable(kind, _) => *kind,
         }
     }
 
@@ -48,6 +62,7 @@ impl Object {
         match self {
             Self::Native(sealed) => &sealed.metadata,
             Self::Bitnami(sealed) => &sealed.metadata,
+            Self::Unreadable(_, metadata) => metadata,
         }
     }
 
@@ -56,6 +71,7 @@ impl Object {
         match self {
             Self::Native(sealed) => reconcile::asked_at(&sealed.metadata),
             Self::Bitnami(sealed) => Some(scope_of(sealed.metadata.annotations.as_ref()).as_str()),
+            Self::Unreadable(..) => None,
         }
     }
 
@@ -64,6 +80,7 @@ impl Object {
         match self {
             Self::Native(sealed) => sealed.status.as_ref()?.applied.as_ref().map(SecretId::applied),
             Self::Bitnami(sealed) => bitnami::status::Applied::read(sealed.status.as_ref()).map(|a| a.secret()),
+            Self::Unreadable(..) => None,
         }
     }
 
@@ -71,7 +88,7 @@ impl Object {
     pub fn readers(&self) -> BTreeSet<BTreeSet<Fingerprint>> {
         match self {
             Self::Native(sealed) => readers(&sealed.spec),
-            Self::Bitnami(_) => BTreeSet::new(),
+            Self::Bitnami(_) | Self::Unreadable(..) => BTreeSet::new(),
         }
     }
 
@@ -80,6 +97,7 @@ impl Object {
         match self {
             Self::Native(sealed) => reconcile::is_settled(sealed, secret, settings),
             Self::Bitnami(sealed) => bitnami::reconcile::is_settled(sealed, secret, settings),
+            Self::Unreadable(..) => false,
         }
     }
 
@@ -88,6 +106,7 @@ impl Object {
         match self {
             Self::Native(sealed) => native_weight(sealed),
             Self::Bitnami(sealed) => bitnami::reconcile::weight(sealed),
+            Self::Unreadable(..) => 1024,
         }
     }
 }

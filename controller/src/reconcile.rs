@@ -11,7 +11,9 @@ use bulla::metadata::{
 };
 use bulla::open::{OpenError, ProblemKind, open, readers};
 use bulla::policy::{Refused, output_metadata};
-use bulla::resource::{API_VERSION, Applied, Drift, GROUP, KIND, KeyState, SealedSecret, SealedSecretStatus};
+use bulla::resource::{
+    API_VERSION, Applied, Drift, GROUP, KIND, KeyState, SealedSecret, SealedSecretSpec, SealedSecretStatus,
+};
 use bulla::secret::PlainSecret;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -28,6 +30,7 @@ use crate::bitnami::args::Mode;
 use crate::events::{Events, Note, reference};
 use crate::keyring::Ring;
 use crate::metrics::Metrics;
+use crate::object::Rough;
 use crate::queue::ObjectKey;
 use crate::status::{self, Standing, Verdict, condition};
 
@@ -311,6 +314,13 @@ fn managed_fields(secret: &ObjectMeta) -> impl Iterator<Item = (&str, &serde_jso
 pub fn last_manager(secret: &ObjectMeta) -> Option<String> {
     let others = secret.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
     others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
+}
+
+/// Whether nobody owns a Secret and nobody but us has written it.
+pub fn left_by_us(secret: &ObjectMeta) -> bool {
+    let managers = secret.managed_fields.as_deref().unwrap_or_default();
+    let ours = !managers.is_empty() && managers.iter().all(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    ours && secret.owner_references.as_ref().is_none_or(Vec::is_empty)
 }
 
 /// The labels or annotations of a Secret that an earlier write of ours set.
@@ -628,8 +638,7 @@ pub async fn reconcile(
             Some(sealed) => *sealed,
             None => match context.api.get::<DeserializeGuard<SealedSecret>>(&own, &key.name).await {
                 Ok(DeserializeGuard(Ok(sealed))) => sealed,
-                // The CRD does not let such an object in; one that got around it has no status we could write.
-                Ok(DeserializeGuard(Err(_))) => return unreadable(key),
+                Ok(DeserializeGuard(Err(_))) => return unreadable(context, key).await,
                 Err(Failure::NotFound) => return Outcome::gone(),
                 Err(failure) => return Outcome::unreached(Some(&failure), ("get", "sealedsecrets")),
             },
@@ -679,10 +688,27 @@ fn is_exposed(context: &Context, sealed: &SealedSecret) -> bool {
     any && ring.exposes(&readers(&sealed.spec))
 }
 
-fn unreadable(key: &ObjectKey) -> Outcome {
+/// One that the definition lets in and this version can't read: of a later version, say.
+async fn unreadable(context: &Context, key: &ObjectKey) -> Outcome {
     tracing::warn!(object = %key, "the SealedSecret is not of the form that its definition demands");
-    let verdict = Verdict::stalled("Malformed", "not of the form that the custom resource definition demands");
-    Outcome { verdict: Some(verdict), ..Outcome::nothing() }
+    let own = own_path(&key.namespace, "sealedsecrets");
+    let Rough { metadata, status } = match context.api.get::<Rough<SealedSecretStatus>>(&own, &key.name).await {
+        Ok(rough) => rough,
+        Err(Failure::NotFound) => return Outcome::gone(),
+        Err(failure) => return Outcome::unreached(Some(&failure), ("get", "sealedsecrets")),
+    };
+    if metadata.deletion_timestamp.is_some() {
+        return Outcome::gone();
+    }
+    let text = "it can't be read: a field is not of the form that this version of the controller knows";
+    let attempt = Attempt::said(Verdict::stalled("Malformed", text));
+    let sealed = SealedSecret { metadata, spec: SealedSecretSpec::default(), status };
+    match report(context, key, sealed, &attempt).await {
+        Reported::Done(_) => Outcome { verdict: Some(attempt.verdict), ..Outcome::nothing() },
+        Reported::Gone => Outcome::gone(),
+        Reported::Changed => Outcome { again: true, ..Outcome::nothing() },
+        Reported::Failed(failure) => Outcome::unreached(Some(&failure), ("update", "sealedsecrets/status")),
+    }
 }
 
 /// Decides, opens, writes. `None`: what was looked at has changed meanwhile, look again.

@@ -145,7 +145,7 @@ fn decisions() {
         s.metadata.annotations = Some([(RECONCILE_AT_ANNOTATION.to_owned(), "now".to_owned())].into());
     });
     let warn = |s: &SealedSecret| SealedSecret {
-        spec: bulla::resource::SealedSecretSpec { drift: Some(Drift::Warn), ..s.spec.clone() },
+        spec: SealedSecretSpec { drift: Some(Drift::Warn), ..s.spec.clone() },
         ..s.clone()
     };
     let immutable = {
@@ -470,4 +470,18 @@ async fn nothing_is_asked_about_what_is_settled() {
     let known = Known::Seen(SecretId::new("s", "10"));
     let (outcome, log) = look_with(Some(object), &key, known, Vec::new()).await;
     assert!(log.is_empty() && outcome.verdict.unwrap().standing == Standing::Ready);
+}
+
+/// A later version's object, under an older controller.
+#[tokio::test]
+async fn what_can_t_be_read_says_so() {
+    let key = identity();
+    let mut odd = serde_json::to_value(sealed(&key)).unwrap();
+    odd["spec"]["drift"] = json!("ask");
+    let get = || Reply::Say(200, odd.clone());
+    let (outcome, log) = look_with(None, &key, Known::Absent, vec![get(), get(), ok(), ok()]).await;
+    assert_eq!(verbs(&log), ["GET sealedsecrets", "GET sealedsecrets", "PUT status", "POST events"]);
+    let ready = &log[2].2["status"]["conditions"][0];
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("Malformed")));
+    assert_eq!(outcome.verdict.unwrap().standing, Standing::Stalled);
 }

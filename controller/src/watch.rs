@@ -28,6 +28,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, Failure, METADATA_ONLY, frames, read};
+use crate::object::Object;
 use crate::queue::{Kind, back_off};
 use crate::reconcile::SecretId;
 
@@ -701,6 +702,36 @@ impl Watched for BitnamiSealedSecret {
         let lean: Lean<BitnamiSealedSecretSpec, BitnamiStatus> = serde_json::from_str(text).ok()?;
         Some(Self { metadata: lean.metadata.into(), spec: lean.spec, status: lean.status })
     }
+}
+
+/// A SealedSecret of `bulla.dev`, whatever it holds.
+#[derive(Debug)]
+pub struct NativeSeen(pub Object);
+
+impl Watched for NativeSeen {
+    fn decode(text: &str) -> Option<Self> {
+        SealedSecret::decode(text).map(Object::from).or_else(|| unreadable(Kind::Native, text)).map(Self)
+    }
+}
+
+/// A SealedSecret of `bitnami.com`, whatever it holds.
+#[derive(Debug)]
+pub struct TheirsSeen(pub Object);
+
+impl Watched for TheirsSeen {
+    fn decode(text: &str) -> Option<Self> {
+        BitnamiSealedSecret::decode(text).map(Object::from).or_else(|| unreadable(Kind::Bitnami, text)).map(Self)
+    }
+}
+
+/// What is not of the form that it must have is seen too: it has to be said of it.
+fn unreadable(kind: Kind, text: &str) -> Option<Object> {
+    #[derive(Deserialize)]
+    struct Head {
+        metadata: LeanMeta,
+    }
+    let head: Head = serde_json::from_str(text).ok()?;
+    Some(Object::Unreadable(kind, Box::new(head.metadata.into())))
 }
 
 /// A Secret as far as the watch looks at it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body as Answer;
 use axum::http::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -59,6 +60,13 @@ fn of_a_sealed_secret_everything_but_managed_fields_is_taken() {
     metadata.self_link = None;
     assert_eq!(lean.metadata, metadata);
     assert!(SealedSecret::decode(r#"{"metadata": {}, "spec": {"items": []}}"#).is_none());
+    // Somebody has to say of it that it can't be read.
+    let odd = r#"{"metadata": {"name": "db", "uid": "u"}, "spec": {"items": []}}"#;
+    let Some(NativeSeen(Object::Unreadable(Kind::Native, metadata))) = NativeSeen::decode(odd) else { panic!("{odd}") };
+    assert_eq!((metadata.name.as_deref(), metadata.uid.as_deref()), (Some("db"), Some("u")));
+    let odd = r#"{"metadata": {"name": "db"}, "spec": {"template": {"metadata": {"labels": {"a": 5}}}}}"#;
+    assert!(matches!(TheirsSeen::decode(odd), Some(TheirsSeen(Object::Unreadable(Kind::Bitnami, _)))));
+    assert!(TheirsSeen::decode("[]").is_none());
 }
 
 #[test]
@@ -70,8 +78,8 @@ fn a_selector_is_escaped() {
 type Asked = Arc<Mutex<Vec<String>>>;
 
 /// An API server that answers requests by what `answer` makes of their query.
-fn api(mut answer: impl FnMut(&str) -> Response<Body> + Send + 'static) -> (Api, Asked, JoinHandle<()>) {
-    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+fn api(mut answer: impl FnMut(&str) -> Response<Answer> + Send + 'static) -> (Api, Asked, JoinHandle<()>) {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Answer>>();
     let asked = Asked::default();
     let log = asked.clone();
     let task = tokio::spawn(async move {
@@ -84,14 +92,14 @@ fn api(mut answer: impl FnMut(&str) -> Response<Body> + Send + 'static) -> (Api,
     (Api::new(kube::Client::new(service, "shop")), asked, task)
 }
 
-fn said(code: u16, body: impl Into<String>) -> Response<Body> {
-    Response::builder().status(code).body(Body::from(body.into().into_bytes())).unwrap()
+fn said(code: u16, body: impl Into<String>) -> Response<Answer> {
+    Response::builder().status(code).body(Answer::from(body.into().into_bytes())).unwrap()
 }
 
 /// What is asked after a connection that ended early: at which version the API server is.
 const WHERE: &str = "limit=1";
 
-fn at(version: u64) -> Response<Body> {
+fn at(version: u64) -> Response<Answer> {
     said(200, json!({"metadata": {"resourceVersion": version.to_string()}, "items": []}).to_string())
 }
 
@@ -272,7 +280,7 @@ async fn a_busy_api_server_is_left_alone_as_long_as_it_asks() {
     let (api, ..) = api(move |query| {
         asked += 1;
         if query.contains("continue=") && asked < 5 {
-            return Response::builder().status(429).header("Retry-After", "40").body(Body::from(Vec::new())).unwrap();
+            return Response::builder().status(429).header("Retry-After", "40").body(Answer::from(Vec::new())).unwrap();
         }
         if query.contains("watch=true") {
             return said(200, "");
@@ -311,4 +319,42 @@ async fn versions_that_begin_anew_are_noticed() {
     let last = asked.iter().rfind(|query| query.contains("watch=true")).unwrap();
     assert!(last.ends_with("resourceVersion=50"), "{asked:?}");
     assert!(events.try_recv().is_err(), "nothing is told twice");
+}
+
+/// A network that is cut for minutes without anybody being told: the watch is taken up where it was, and what failed meanwhile is
+/// tried again.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_falls_silent_is_given_up() {
+    let end = json!({"metadata": {"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}}});
+    let mut watches = 0;
+    let (api, asked, _task) = api(move |query| {
+        if query.contains("sendInitialEvents") {
+            return said(200, line("ADDED", &namespace("a", 3)) + &line("BOOKMARK", &end));
+        }
+        if query == WHERE {
+            return at(9);
+        }
+        watches += 1;
+        if watches == 1 {
+            let silence = futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+            return Response::builder().body(Answer::from_stream(silence)).unwrap();
+        }
+        said(200, line("ADDED", &namespace("c", 10)))
+    });
+    let (mut events, _room) = start(api, true);
+    for expected in ["begin", "listed a", "end"] {
+        assert_eq!(told(&mut events).await, expected);
+    }
+    let silent = tokio::time::Instant::now();
+    for expected in ["restored", "seen c"] {
+        assert_eq!(told(&mut events).await, expected);
+    }
+    let passed = silent.elapsed();
+    assert!(
+        passed > Duration::from_secs(WATCH_SECONDS) && passed < Duration::from_secs(WATCH_SECONDS + 60),
+        "{passed:?}"
+    );
+    let followed: Vec<_> =
+        asked.lock().unwrap().iter().filter(|query| query.ends_with("resourceVersion=9")).cloned().collect();
+    assert!(followed.len() >= 2, "it begins where it was: {followed:?}");
 }

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bulla::bitnami::{API_VERSION, BitnamiSealedSecret, KIND, MANAGED, Opened, open_rendered, operations, skips_owner};
+use bulla::bitnami::{
+    API_VERSION, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiStatus, KIND, MANAGED, Opened, open_rendered,
+    operations, skips_owner,
+};
 use bulla::policy::Refused;
 use bulla::resource::Drift;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,9 +23,10 @@ use super::plan::{self, Stand, Write};
 use super::status::{self, Applied, Whose};
 use crate::api::{Failure, core_path, their_path};
 use crate::events::{Note, reference_of};
+use crate::object::Rough;
 use crate::queue::ObjectKey;
 use crate::reconcile::{
-    Context, Known, LOOKS, Outcome, Right, SecretId, denied, last_manager, pause, verdict_of_failure,
+    Context, Known, LOOKS, Outcome, Right, SecretId, denied, last_manager, left_by_us, pause, verdict_of_failure,
 };
 use crate::status::{Standing, Verdict};
 
@@ -148,7 +152,7 @@ pub async fn reconcile(
             Some(sealed) => *sealed,
             None => match context.api.get::<DeserializeGuard<BitnamiSealedSecret>>(&path, &key.name).await {
                 Ok(DeserializeGuard(Ok(sealed))) => sealed,
-                Ok(DeserializeGuard(Err(_))) => return unreadable(shared, key),
+                Ok(DeserializeGuard(Err(_))) => return unreadable(context, shared, key).await,
                 Err(Failure::NotFound) => return Outcome::gone(),
                 Err(failure) => {
                     shared.failed(key, "fetch");
@@ -208,11 +212,37 @@ impl Shared {
     }
 }
 
-fn unreadable(shared: &Shared, key: &ObjectKey) -> Outcome {
-    shared.failed(key, "fetch");
+/// The definition lets in what no Secret could have: labels that are numbers, say.
+async fn unreadable(context: &Context, shared: &Shared, key: &ObjectKey) -> Outcome {
+    shared.failed(key, "unseal");
     tracing::warn!(object = %key, "the SealedSecret is not of the form that its definition demands");
-    let verdict = Verdict::stalled("Malformed", "not of the form that its custom resource definition demands");
-    Outcome { verdict: Some(verdict), ..Outcome::nothing() }
+    let text = "it can't be read: a field is not of the form that it must have (spec.template.metadata, say: labels and annotations \
+                are texts)";
+    let said = Said::closed("Malformed", text.to_owned());
+    let told = || Outcome { verdict: Some(said.verdict.clone()), ..Outcome::nothing() };
+    if context.settings.bitnami.mode == Mode::Observe {
+        return told();
+    }
+    let right = ("get", "sealedsecrets.bitnami.com");
+    let rough = context.api.get::<Rough<BitnamiStatus>>(&their_path(&key.namespace), &key.name).await;
+    let Rough { metadata, status } = match rough {
+        Ok(rough) => rough,
+        Err(Failure::NotFound) => return Outcome::gone(),
+        Err(failure) => return Outcome::unreached(Some(&failure), right),
+    };
+    if metadata.deletion_timestamp.is_some() {
+        return Outcome::gone();
+    }
+    let sealed = BitnamiSealedSecret { metadata, spec: BitnamiSealedSecretSpec::default(), status };
+    match report(context, shared, key, sealed, &said).await {
+        Reported::Done => {
+            shared.metrics.stands(&key.namespace, &key.name, Some(false));
+            told()
+        }
+        Reported::Gone => Outcome::gone(),
+        Reported::Changed => Outcome { again: true, ..Outcome::nothing() },
+        Reported::Failed(failure) => Outcome::unreached(Some(&failure), ("update", "sealedsecrets.bitnami.com/status")),
+    }
 }
 
 /// The Secret, whole: it is compared with what should be there. Whoever takes it clears it.
@@ -359,6 +389,14 @@ async fn look(
                     (whose, "update", context.api.replace(&secrets, &key.name, body).await)
                 }
             }
+        }
+        // Made without an owner, and nothing of that was kept: by whose it is and what is in it.
+        (Some(held), _)
+            if skips_owner(sealed)
+                && left_by_us(&held.0.metadata)
+                && plan::compare(&held.0, plain, Whose::Made, true, true) == Write::Nothing =>
+        {
+            return Some(Said::synced(applied(Whose::Made, &held.0.metadata, Some(&opened))));
         }
         (Some(_), _) => {
             let text = format!("Resource {:?} already exists and is not managed by SealedSecret", &*key.name);
@@ -550,7 +588,7 @@ impl Shared {
 }
 
 /// The body of a write to `/status`: the API server takes nothing else of it. uid and version are conditions.
-fn status_body(sealed: &BitnamiSealedSecret, status: &bulla::bitnami::BitnamiStatus) -> Vec<u8> {
+fn status_body(sealed: &BitnamiSealedSecret, status: &BitnamiStatus) -> Vec<u8> {
     let body = serde_json::json!({
         "apiVersion": API_VERSION,
         "kind": KIND,

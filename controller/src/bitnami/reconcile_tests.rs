@@ -154,3 +154,56 @@ async fn observing_asks_and_writes_nothing() {
     let (outcome, log) = look_with(&["--bitnami=observe"], Some(sealed()), Known::Absent, vec![]).await;
     assert_eq!((log.len(), outcome.verdict.unwrap().reason), (0, "Missing"));
 }
+
+/// Made without an owner, the answer lost, and the controller killed: what is there is known again by who wrote it and by what is in it.
+#[tokio::test]
+async fn a_secret_without_an_owner_is_known_again_after_a_crash() {
+    let mut free = sealed();
+    let annotations = [(bulla::bitnami::SKIP_SET_OWNER_REFERENCES.to_owned(), "true".to_owned())];
+    let metadata = ObjectMeta { annotations: Some(annotations.into()), ..ObjectMeta::default() };
+    free.spec.template = Some(bulla::bitnami::BitnamiSecretTemplate { metadata: Some(metadata), ..Default::default() });
+    let there = |value: &str, managers: &[&str], owners: Value| {
+        let fields: Vec<_> = managers.iter().map(|name| json!({"manager": name, "operation": "Update"})).collect();
+        Reply::Say(
+            200,
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"password": value},
+                "metadata": {
+                    "name": "db", "namespace": "shop", "uid": "s", "resourceVersion": "10", "ownerReferences": owners,
+                    "annotations": {bulla::bitnami::SKIP_SET_OWNER_REFERENCES: "true"}, "managedFields": fields,
+                },
+            }),
+        )
+    };
+    let us = crate::api::FIELD_MANAGER;
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]);
+    for (secret, known_again) in [
+        (there(SAME, &[us], Value::Null), true),
+        (there("eA==", &[us], Value::Null), false),
+        (there(SAME, &[us, "kubectl"], Value::Null), false),
+        (there(SAME, &[], Value::Null), false),
+        (there(SAME, &[us], owner), false),
+    ] {
+        let known = Known::Seen(SecretId::new("s", "10"));
+        let (outcome, log) = look_with(&["--bitnami"], Some(free.clone()), known, vec![secret, ok(), ok()]).await;
+        assert_eq!(verbs(&log), ["GET secrets", "PUT status", "POST events"]);
+        let standing = outcome.verdict.unwrap().standing;
+        assert_eq!(standing, if known_again { Standing::Ready } else { Standing::Stalled });
+    }
+}
+
+#[tokio::test]
+async fn what_can_t_be_read_says_so() {
+    let mut odd = serde_json::to_value(sealed()).unwrap();
+    odd["spec"]["template"] = json!({"metadata": {"labels": {"release": 5}}});
+    let get = || Reply::Say(200, odd.clone());
+    let (outcome, log) = look_with(&["--bitnami"], None, Known::Absent, vec![get(), get(), ok(), ok()]).await;
+    assert_eq!(verbs(&log), ["GET sealedsecrets", "GET sealedsecrets", "PUT status", "POST events"]);
+    let synced = &log[2].2["status"]["conditions"][0];
+    assert_eq!((&synced["type"], &synced["status"]), (&json!("Synced"), &json!("False")));
+    assert_eq!(log[2].2["status"]["observedGeneration"], 1);
+    assert!(synced["message"].as_str().unwrap().contains("labels and annotations are texts"), "{synced}");
+    assert_eq!(outcome.verdict.unwrap().standing, Standing::Stalled);
+    let (_, log) = look_with(&["--bitnami=observe"], None, Known::Absent, vec![get()]).await;
+    assert_eq!(verbs(&log), ["GET sealedsecrets"]);
+}
