@@ -1,5 +1,6 @@
 //! Sealing keys: which open, which is preferred, what has to be written for it. [`plan`] decides, from what the watches
-//! have seen and the time; [`run`] watches and writes. Every write is conditional, so that a plan from an old view fails.
+//! have seen and the time; [`run`] watches and writes. Every write is conditional, so that a plan from an old view fails; what a
+//! write came to is known at once, because one watch can tell of what followed before another tells of the write.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ use crate::api::{Api, Failure, core_path, own_path};
 use crate::args::{Settings, parse_duration};
 use crate::events::{Events, Note, reference};
 use crate::metrics::Metrics;
+use crate::reconcile::SecretId;
 use crate::status::make_condition;
 
 /// The ConfigMap that says for whom to seal.
@@ -817,7 +819,7 @@ pub async fn run(mut keyring: Keyring) {
             continue;
         }
         for action in &plan.actions {
-            if let Err(failure) = keyring.perform(action, &observed).await {
+            if let Err(failure) = keyring.perform(action, &mut observed).await {
                 // An old view: the watch brings the new one.
                 use Failure::{AlreadyExists, Conflict, NotFound, NotLeading};
                 if !matches!(failure, Conflict | AlreadyExists | NotFound | NotLeading) {
@@ -849,6 +851,11 @@ fn describe(action: &Action) -> &'static str {
 
 type Seen<K> = Option<Result<Event<K>, kube::runtime::watcher::Error>>;
 
+/// Whether a watch tells of an older version than is known from an answer.
+fn is_older(told: &ObjectMeta, known: Option<&ObjectMeta>) -> bool {
+    known.is_some_and(|known| SecretId::of(told).is_older(SecretId::of(known)))
+}
+
 fn see_keys(observed: &mut Observed, event: Seen<DeserializeGuard<SealingKey>>, complete: bool) -> bool {
     match event {
         Some(Ok(Event::Init)) => {
@@ -858,7 +865,10 @@ fn see_keys(observed: &mut Observed, event: Seen<DeserializeGuard<SealingKey>>, 
         Some(Ok(Event::InitApply(DeserializeGuard(key)) | Event::Apply(DeserializeGuard(key)))) => {
             if let Ok(mut key) = key {
                 key.metadata.managed_fields = None;
-                observed.sealing_keys.insert(key.metadata.name.clone().unwrap_or_default(), key);
+                let name = key.metadata.name.clone().unwrap_or_default();
+                if !is_older(&key.metadata, observed.sealing_keys.get(&name).map(|known| &known.metadata)) {
+                    observed.sealing_keys.insert(name, key);
+                }
             }
             complete
         }
@@ -883,7 +893,9 @@ fn see_secrets(observed: &mut Observed, event: Seen<DeserializeGuard<Secret>>, c
                 let full_name = secret.metadata.name.clone().unwrap_or_default();
                 match KeySecret::take(secret) {
                     Some((name, key)) => {
-                        observed.secrets.insert(name, key);
+                        if !is_older(&key.metadata, observed.secrets.get(&name).map(|known| &known.metadata)) {
+                            observed.secrets.insert(name, key);
+                        }
                     }
                     // It may have been one before it got an owner.
                     None => {
@@ -915,7 +927,9 @@ fn see_config(observed: &mut Observed, event: Seen<ConfigMap>, complete: bool) -
         }
         Some(Ok(Event::InitApply(mut config) | Event::Apply(mut config))) => {
             config.metadata.managed_fields = None;
-            observed.config = Some(config);
+            if !is_older(&config.metadata, observed.config.as_ref().map(|known| &known.metadata)) {
+                observed.config = Some(config);
+            }
             complete
         }
         Some(Ok(Event::Delete(_))) => {
@@ -995,7 +1009,8 @@ impl Keyring {
         told.missing.clone_from(&plan.missing);
     }
 
-    async fn perform(&self, action: &Action, observed: &Observed) -> Result<(), Failure> {
+    /// Carries it out, and takes down what it came to.
+    async fn perform(&self, action: &Action, observed: &mut Observed) -> Result<(), Failure> {
         let namespace = &self.settings.namespace;
         match action {
             Action::CreateSealingKey { name, format, state, why } => {
@@ -1003,7 +1018,7 @@ impl Keyring {
                 key.spec.format = *format;
                 key.spec.state = *state;
                 let body = serde_json::to_vec(&key).map_err(|_| Failure::Refused(0))?;
-                let made = self.api.create(&own_path(namespace, "sealingkeys"), body).await?;
+                key.metadata = self.api.create(&own_path(namespace, "sealingkeys"), body).await?;
                 tracing::info!(key = name, state = word(*state), "created a SealingKey");
                 let note = match why {
                     Why::First => None,
@@ -1018,24 +1033,31 @@ impl Keyring {
                     }
                 };
                 if let Some(note) = note {
-                    self.events.publish(reference("SealingKey", &made), &note).await;
+                    self.events.publish(reference("SealingKey", &key.metadata), &note).await;
                 }
+                observed.sealing_keys.insert(name.clone(), key);
             }
             Action::Generate { name, kind } => {
                 let identity = Identity::generate(*kind).map_err(|_| Failure::Unavailable)?;
-                self.api.create(&core_path(namespace, "secrets"), key_body(namespace, name, &identity)).await?;
+                let body = key_body(namespace, name, &identity);
+                let metadata = self.api.create(&core_path(namespace, "secrets"), body).await?;
                 let fingerprint = identity.recipient().fingerprint();
                 tracing::info!(key = name, %fingerprint, "made a sealing key");
+                observed.secrets.insert(name.clone(), KeySecret { metadata, identity: Ok(Arc::new(identity)) });
             }
             Action::Annotate { name, version, annotations } => {
                 let patch =
                     serde_json::json!({ "metadata": { "resourceVersion": version, "annotations": annotations } });
                 let secret = format!("{KEY_SECRET_PREFIX}{name}");
-                self.api.merge(&core_path(namespace, "secrets"), &secret, patch.to_string().into_bytes()).await?;
+                let body = patch.to_string().into_bytes();
+                let metadata = self.api.merge(&core_path(namespace, "secrets"), &secret, body).await?;
+                if let Some(secret) = observed.secrets.get_mut(name) {
+                    secret.metadata = metadata;
+                }
             }
-            Action::Publish { data } => self.publish(data, observed.config.as_ref()).await?,
+            Action::Publish { data } => observed.config = Some(self.publish(data, observed.config.as_ref()).await?),
             Action::Status { name, status } => {
-                let Some(key) = observed.sealing_keys.get(name) else { return Ok(()) };
+                let Some(key) = observed.sealing_keys.get_mut(name) else { return Ok(()) };
                 let body = serde_json::json!({
                     "apiVersion": API_VERSION,
                     "kind": "SealingKey",
@@ -1049,13 +1071,18 @@ impl Keyring {
                     "status": status,
                 });
                 let path = own_path(namespace, "sealingkeys");
-                self.api.replace_status(&path, name, body.to_string().into_bytes()).await?;
+                key.metadata = self.api.replace_status(&path, name, body.to_string().into_bytes()).await?;
+                key.status = Some(status.as_ref().clone());
             }
         }
         Ok(())
     }
 
-    async fn publish(&self, data: &BTreeMap<String, String>, existing: Option<&ConfigMap>) -> Result<(), Failure> {
+    async fn publish(
+        &self,
+        data: &BTreeMap<String, String>,
+        existing: Option<&ConfigMap>,
+    ) -> Result<ConfigMap, Failure> {
         let mut config = ConfigMap { data: Some(data.clone()), ..ConfigMap::default() };
         config.metadata = existing.map(|existing| existing.metadata.clone()).unwrap_or_default();
         config.metadata.name = Some(RECIPIENTS.to_owned());
@@ -1063,7 +1090,7 @@ impl Keyring {
         let body = serde_json::to_vec(&config).map_err(|_| Failure::Refused(0))?;
         let path = core_path(&self.settings.namespace, "configmaps");
         let before = existing.and_then(|existing| existing.data.as_ref());
-        let made = match existing {
+        config.metadata = match existing {
             Some(_) => self.api.replace(&path, RECIPIENTS, body).await?,
             None => self.api.create(&path, body).await?,
         };
@@ -1082,9 +1109,9 @@ impl Keyring {
         });
         if existing.is_some() && !ours {
             let note = Note::warning("RecipientsRestored", "somebody else had changed the recipients");
-            self.events.publish(reference("ConfigMap", &made), &note).await;
+            self.events.publish(reference("ConfigMap", &config.metadata), &note).await;
         }
-        Ok(())
+        Ok(config)
     }
 }
 

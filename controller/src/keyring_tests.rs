@@ -410,3 +410,77 @@ fn the_last_active_key_is_not_retired_by_force_either() {
     let plan = plan(&scene.0, &settings(&[]), at(10));
     assert_eq!(plan.ring.preferred().unwrap().name.as_ref(), "a");
 }
+
+/// An API server that takes everything, and answers with the metadata that it got; and the methods and resources of what it took.
+fn echo() -> (Api, Arc<Mutex<Vec<String>>>) {
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let log = Arc::<Mutex<Vec<String>>>::default();
+    let taken = log.clone();
+    tokio::spawn(async move {
+        let mut annotations: BTreeMap<String, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
+        while let Some((request, send)) = handle.next_request().await {
+            let (parts, body) = request.into_parts();
+            let resource =
+                parts.uri.path().split("/bulla-system/").nth(1).unwrap().split('/').next().unwrap().to_owned();
+            let body: serde_json::Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+            let mut metadata = body["metadata"].clone();
+            let known = annotations.entry(resource.clone()).or_default();
+            known.extend(metadata["annotations"].as_object().cloned().unwrap_or_default());
+            metadata["annotations"] = known.clone().into();
+            let version = {
+                let mut log = taken.lock().unwrap();
+                log.push(format!("{} {resource}", parts.method));
+                log.len() + 10
+            };
+            metadata["uid"] = "u".into();
+            metadata["resourceVersion"] = version.to_string().into();
+            let answer = serde_json::json!({ "metadata": metadata }).to_string();
+            send.send_response(Response::new(Body::from(answer.into_bytes())));
+        }
+    });
+    (Api::new(kube::Client::new(service, "bulla-system")), log)
+}
+
+/// What each write came to is known from its answer: no watch has to tell of it first, and none is made twice.
+#[tokio::test]
+async fn a_key_is_made_in_one_go_whatever_the_watches_tell_meanwhile() {
+    let settings = Arc::new(settings(&["--prefer-after=0s"]));
+    let (api, log) = echo();
+    let keyring = Keyring {
+        events: Events::new(api.clone(), "test".to_owned()),
+        api,
+        settings: settings.clone(),
+        metrics: Arc::default(),
+        published: Mutex::default(),
+        ring: watch::Sender::new(Arc::default()),
+        needs: watch::channel(None).1,
+        rewound: watch::channel(0).1,
+    };
+    let mut observed = Observed::default();
+    let mut actions = plan(&observed, &settings, at(0)).actions;
+    for _ in 0..10 {
+        for action in &actions {
+            keyring.perform(action, &mut observed).await.unwrap();
+        }
+        actions = plan(&observed, &settings, at(0)).actions;
+    }
+    assert!(actions.is_empty(), "it comes to no end: {actions:?}");
+    let count = |what: &str| log.lock().unwrap().iter().filter(|taken| *taken == what).count();
+    for once in ["POST sealingkeys", "POST secrets", "POST configmaps"] {
+        assert_eq!(count(once), 1, "{once}: {log:?}");
+    }
+    assert_eq!((count("PUT configmaps"), count("PATCH secrets")), (0, 1), "{log:?}");
+    // What a watch tells late is not believed, what it tells of the same or a later version is.
+    let late = |version: &str| {
+        let mut key = sealing_key(FIRST_KEY, KeyState::Standby, None);
+        (key.metadata.uid, key.metadata.resource_version) = (Some("u".into()), Some(version.into()));
+        Some(Ok(Event::Apply(DeserializeGuard(Ok(key)))))
+    };
+    let state = |observed: &Observed| observed.sealing_keys[FIRST_KEY].spec.state;
+    see_keys(&mut observed, late("10"), true);
+    assert_eq!(state(&observed), KeyState::Active);
+    see_keys(&mut observed, late("99"), true);
+    assert_eq!(state(&observed), KeyState::Standby);
+}
