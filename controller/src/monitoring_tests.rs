@@ -231,8 +231,10 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     for counter in counters {
         counter.inc();
     }
+    let mut registry = metrics.registry();
+    crate::bitnami::metrics::Metrics::new(true).register(&mut registry);
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in text(&metrics.registry()).lines().filter(|line| !line.starts_with('#')) {
+    for line in text(&registry).lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = line.split_at(line.find(['{', ' ']).expect("a value"));
         let labels = found.entry(name.to_owned()).or_default();
         let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
@@ -264,7 +266,8 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         asked.iter().any(|asked| asked.starts_with(base))
     };
-    for name in exported.keys() {
+    // Those of the established controller have dashboards of their own.
+    for name in exported.keys().filter(|name| name.starts_with("bulla_")) {
         assert!(shown(name), "the dashboard does not show {name}");
     }
 }

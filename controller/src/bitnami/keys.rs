@@ -176,6 +176,8 @@ pub struct Plan {
     pub make: Option<Why>,
     /// When time alone changes that.
     pub next: Option<Timestamp>,
+    /// When the next key is due, also when that is over.
+    pub due: Option<Timestamp>,
     /// Secrets that say they are active keys and can't be used.
     pub problems: BTreeMap<String, KeyProblem>,
 }
@@ -215,6 +217,8 @@ pub fn plan(observed: &Observed, settings: &BitnamiSettings, now: Timestamp) -> 
     plan.ring.keys.retain(|key| seen.insert(key.key.fingerprint()));
     if settings.mode == Mode::Own {
         (plan.make, plan.next) = renewal(plan.ring.newest(), settings, now);
+        let renewed = plan.ring.newest().filter(|_| !settings.renew.is_zero());
+        plan.due = renewed.and_then(|newest| newest.at.checked_add(settings.renew).ok());
     }
     plan
 }
@@ -296,9 +300,12 @@ pub async fn run(mut keys: Keys) {
         next = plan.next;
         again = plan.make.is_some();
         let Some(why) = plan.make.filter(|_| keys.api.may_write()) else { continue };
-        match keys.make(&next_name(&observed, &keys.settings.prefix), why).await {
+        let name = next_name(&observed, &keys.settings.prefix);
+        match keys.make(&name, why).await {
+            // Known at once: the other watch may tell of something first, and the next would be made on account of that.
+            Ok(made) => drop(observed.labelled.insert(name, made)),
             // An old view: the watch brings the new one.
-            Ok(()) | Err(Failure::AlreadyExists | Failure::NotLeading) => {}
+            Err(Failure::AlreadyExists | Failure::NotLeading) => {}
             Err(failure) => tracing::warn!(%failure, "an RSA key could not be made; trying again"),
         }
     }
@@ -336,6 +343,8 @@ impl Keys {
     async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut BTreeMap<String, (KeyProblem, String)>) {
         self.metrics.keys.set(i64::try_from(plan.ring.keys.len()).unwrap_or_default());
         self.metrics.malformed.set(i64::try_from(plan.problems.len()).unwrap_or_default());
+        self.metrics.expiry.set(plan.ring.newest().map_or(0, |key| key.certificate.not_after()));
+        self.metrics.renewal_due.set(plan.due.map_or(0, Timestamp::as_second));
         if !self.ring.borrow().same(&plan.ring) {
             let newest = plan.ring.newest().map(|key| key.name.to_string());
             tracing::info!(keys = plan.ring.keys.len(), newest, "the RSA keys are loaded");
@@ -357,7 +366,7 @@ impl Keys {
         }
     }
 
-    async fn make(&self, name: &str, why: Why) -> Result<(), Failure> {
+    async fn make(&self, name: &str, why: Why) -> Result<KeySecret, Failure> {
         let now = Timestamp::now();
         let until = now.checked_add(self.settings.ttl).map_err(|_| Failure::Refused(0))?;
         let common_name = self.settings.common_name.clone();
@@ -371,7 +380,9 @@ impl Keys {
             let note = Note::normal("Renewed", "a new RSA key: what is sealed for older ones still opens");
             self.events.publish(reference("Secret", &metadata), &note).await;
         }
-        Ok(())
+        let version = metadata.resource_version.clone().unwrap_or_default();
+        let pair = read_pair(made.certificate.as_bytes(), made.private_key.as_bytes());
+        Ok(KeySecret { metadata, pair, version })
     }
 
     /// The Secret of a new key.

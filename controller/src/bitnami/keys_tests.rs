@@ -162,6 +162,11 @@ fn another_key_is_made_when_told_to_and_by_its_owner_only() {
         assert_eq!(plan(&one, &observing, at(now)).make, None);
     }
     assert_eq!(plan(&one, &with(&["--key-renew-period=1h"]), at(2000)).next, Some(at(1000 + hour)));
+    // When it is due is shown also when it is overdue.
+    for now in [2000, 9000] {
+        assert_eq!(plan(&one, &with(&["--key-renew-period=1h"]), at(now)).due, Some(at(1000 + hour)));
+        assert_eq!(plan(&one, &with(&[]), at(now)).due, None);
+    }
     assert_eq!(plan(&Observed::default(), &with(&[]), at(1)).make, Some(Why::First));
     let observing = BitnamiSettings { mode: Mode::Observe, ..with(&[]) };
     assert_eq!(plan(&Observed::default(), &observing, at(1)).make, None);

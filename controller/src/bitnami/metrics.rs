@@ -77,6 +77,10 @@ pub struct Metrics {
     pub keys: Gauge,
     /// Key Secrets that can't be used.
     pub malformed: Gauge,
+    /// Until when the newest certificate is valid; 0 for none. kubeseal does not seal with it afterwards.
+    pub expiry: Gauge,
+    /// When the next key is made; 0 for never.
+    pub renewal_due: Gauge,
     /// Whether `condition_info` names objects.
     names: bool,
 }
@@ -108,6 +112,8 @@ impl Metrics {
             observed: Family::default(),
             keys: Gauge::default(),
             malformed: Gauge::default(),
+            expiry: Gauge::default(),
+            renewal_due: Gauge::default(),
             names,
         }
     }
@@ -143,5 +149,9 @@ impl Metrics {
         ours.register("observed", observed, self.observed.clone());
         ours.register("sealing_keys", "RSA keys that open", self.keys.clone());
         ours.register("malformed_sealing_keys", "Key Secrets that can't be used", self.malformed.clone());
+        let expiry = "Until when the newest certificate is valid, 0 for none";
+        ours.register("certificate_expiry_timestamp_seconds", expiry, self.expiry.clone());
+        let due = "When the next RSA key is made, 0 for never";
+        ours.register("key_renewal_due_timestamp_seconds", due, self.renewal_due.clone());
     }
 }
