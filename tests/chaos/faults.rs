@@ -10,11 +10,12 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::model::{Name, gone_is_fine, persist};
+use super::model::{Kind as Of, Name, THEIRS, gone_is_fine, persist};
 use super::random::Random;
 use super::relay::Way;
-use super::world::{KEYS, SYSTEM, World};
+use super::world::{KEYS, RSA_KEYS, SYSTEM, World};
 use super::{hostile, http};
+use crate::rsa::PAIRS;
 use crate::{Component, Signal, eventually};
 
 /// One kind of fault.
@@ -246,13 +247,14 @@ impl Fault {
             }
             Kind::TokenInvalid => invalid_tokens(world, lasts).await?,
             Kind::KeyEmpty | Kind::KeyWrong | Kind::KeyDoubled | Kind::KeyOwned => {
-                stray_key(world, self.kind, lasts, number).await?;
+                let native = random.below(2) == 0;
+                stray_key(world, self.kind, native, lasts, number).await?;
             }
             Kind::KeyDeleted => {
                 let secrets: Api<Secret> = Api::namespaced(world.model.client.clone(), SYSTEM);
-                let mut kept = persist(async || secrets.get(KEYS[0]).await).await?;
-                persist(async || gone_is_fine(secrets.delete(KEYS[0], &DeleteParams::default()).await.map(drop)))
-                    .await?;
+                let key = KEYS[random.below(KEYS.len())];
+                let mut kept = persist(async || secrets.get(key).await).await?;
+                persist(async || gone_is_fine(secrets.delete(key, &DeleteParams::default()).await.map(drop))).await?;
                 pause().await;
                 strip(&mut kept);
                 persist(async || exists_is_fine(secrets.create(&PostParams::default(), &kept).await.map(drop))).await?;
@@ -330,8 +332,7 @@ impl Fault {
                 for object in 0..world.pace.hostile {
                     let kind = hostile::KINDS[object % hostile::KINDS.len()];
                     let name = (format!("hostile-{}", object % 4), format!("h{number}-{object}"));
-                    let sealed = hostile::make(&world.model, random, &name, kind)?;
-                    world.model.plant(&sealed, kind).await?;
+                    world.model.plant(hostile::make(&world.model, random, &name, kind)?, kind).await?;
                 }
             }
             Kind::MassDeletion => {
@@ -370,14 +371,20 @@ async fn made_in(world: &World, namespace: &str) -> Result<Vec<Name>> {
     Ok(names)
 }
 
-/// Waits until they say why they are refused, and then a while.
+/// Waits until they say why they are refused, and then a while. Those of bitnami.com have no word for it, but a sentence.
 async fn refused(world: &World, names: &[Name], reason: &str, lasts: Duration) -> Result<()> {
     for name in names {
-        let api = world.model.sealed(&name.0);
+        let (native, theirs) = (world.model.sealed(&name.0), world.model.theirs(&name.0));
         eventually(&format!("{}/{} to be {reason}", name.0, name.1), world.pace.soon, async || {
-            let status = api.get(&name.1).await?.status.context("no status")?;
-            let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").context("no Ready")?;
-            ensure!(ready.reason == reason, "{ready:?}");
+            if Of::of(name) == Of::Native {
+                let status = native.get(&name.1).await?.status.context("no status")?;
+                let ready = status.conditions.iter().find(|one| one.type_ == "Ready").context("no Ready")?;
+                ensure!(ready.reason == reason, "{ready:?}");
+            } else {
+                let status = theirs.get(&name.1).await?.status.context("no status")?;
+                let synced = status.conditions.iter().find(|one| one.type_ == "Synced").context("no Synced")?;
+                ensure!(synced.status == "False" && synced.message.is_some(), "{synced:?}");
+            }
             Ok(())
         })
         .await?;
@@ -412,23 +419,37 @@ async fn invalid_tokens(world: &World, lasts: Duration) -> Result<()> {
     world.give_tokens().await
 }
 
-/// Something in the controller's namespace that looks like a key.
-async fn stray_key(world: &World, kind: Kind, lasts: Duration, number: usize) -> Result<()> {
+/// Something in the controller's namespace that looks like a key, of either kind.
+async fn stray_key(world: &World, kind: Kind, native: bool, lasts: Duration, number: usize) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(world.model.client.clone(), SYSTEM);
-    let real = persist(async || secrets.get(KEYS[0]).await).await?;
-    let mut stray = real.clone();
+    let (real, prefix, inside) = if native {
+        (KEYS[0], "bulla-key-stray-", "identity")
+    } else {
+        (RSA_KEYS[0], "sealed-secrets-keystray", "tls.key")
+    };
+    let mut stray = persist(async || secrets.get(real).await).await?;
     strip(&mut stray);
-    let name = format!("bulla-key-stray-{number}");
+    let name = format!("{prefix}{number}");
     stray.metadata.name = Some(name.clone());
     stray.metadata.annotations = None;
     match kind {
-        Kind::KeyEmpty => stray.data = None,
+        Kind::KeyEmpty => {
+            stray.data = None;
+            // The API server wants something in the other type.
+            stray.type_ = stray.type_.filter(|_| native);
+        }
         Kind::KeyWrong => {
-            let bytes = k8s_openapi::ByteString(b"AGE-SECRET-KEY-PQ-1NOTAKEY".to_vec());
-            stray.data = Some([("identity".to_owned(), bytes)].into());
+            let bytes = if native {
+                b"AGE-SECRET-KEY-PQ-1NOTAKEY".to_vec()
+            } else {
+                PAIRS[RSA_KEYS.len()].private_key.clone().into_bytes()
+            };
+            stray.data.get_or_insert_default().insert(inside.to_owned(), k8s_openapi::ByteString(bytes));
         }
         Kind::KeyOwned => {
-            let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "bulla-recipients", "uid": "0"}]);
+            let (version, kind) =
+                if native { ("v1", "ConfigMap") } else { (bulla::bitnami::API_VERSION, bulla::bitnami::KIND) };
+            let owner = json!([{"apiVersion": version, "kind": kind, "name": "bulla-recipients", "uid": "0"}]);
             stray.metadata.owner_references = serde_json::from_value(owner)?;
         }
         _ => {}
@@ -444,48 +465,48 @@ async fn stray_key(world: &World, kind: Kind, lasts: Duration, number: usize) ->
 
 /// Secrets that are there already: some stay, some are handed over.
 async fn foreign(world: &World, lasts: Duration, number: usize) -> Result<()> {
-    let namespace = "foreign";
-    let secrets = world.model.secrets(namespace);
-    for object in 0..6 {
-        let name = (namespace.to_owned(), format!("f{number}-{object}"));
+    let secrets = world.model.secrets("foreign");
+    let mut handed_over = Vec::new();
+    for object in 0..12 {
+        let name = ("foreign".to_owned(), format!("f{number}-{object}"));
         let mut theirs = Secret::default();
         theirs.metadata.name = Some(name.1.clone());
-        theirs.immutable = (object == 1).then_some(true);
-        theirs.data = Some([("theirs".to_owned(), k8s_openapi::ByteString(b"theirs".to_vec()))].into());
-        if object == 2 {
+        theirs.immutable = (object % 6 == 1).then_some(true);
+        theirs.data = Some([(THEIRS.to_owned(), k8s_openapi::ByteString(THEIRS.into()))].into());
+        if object % 6 == 2 {
             let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": true,
                 "uid": "00000000-0000-0000-0000-000000000000"}]);
             theirs.metadata.owner_references = serde_json::from_value(owner)?;
             // Whose owner is not there is collected: it is held.
             theirs.metadata.finalizers = Some(vec!["chaos.bulla.dev/held".to_owned()]);
         }
-        persist(async || exists_is_fine(secrets.create(&PostParams::default(), &theirs).await.map(drop))).await?;
-        let values = world.model.values(&name, 0);
-        let sealed = world.model.seal(&name, &values)?;
-        if object < 3 {
-            world.model.plant(&sealed, "somebody else's Secret").await?;
-            if object < 2 {
-                let there = persist(async || secrets.get(&name.1).await).await?;
+        let there = world.model.plant_secret(&name, &theirs).await?;
+        let (sealed, values) = world.model.sealed_as(&name, world.model.values(&name, 0))?;
+        if object % 6 < 3 {
+            world.model.plant(sealed, "somebody else's Secret").await?;
+            if object % 6 < 2 {
                 let version = there.resource_version().unwrap_or_default();
                 world.model.with(|state| state.foreign.insert(name.clone(), version));
             }
         } else {
-            world.model.put(&sealed).await?;
+            world.model.apply(&name, &sealed).await?;
             world.model.with(|state| {
-                state.good.entry(name).or_default().values = values;
+                state.good.entry(name.clone()).or_default().values = values;
                 state.counts.created += 1;
             });
+            handed_over.push((name, object % 6 == 5));
         }
     }
     tokio::time::sleep(lasts).await;
-    for object in 3..6 {
-        let name = format!("f{number}-{object}");
-        if object == 5 {
-            persist(async || gone_is_fine(secrets.delete(&name, &DeleteParams::default()).await.map(drop))).await?;
+    for (name, delete) in handed_over {
+        if delete {
+            persist(async || gone_is_fine(secrets.delete(&name.1, &DeleteParams::default()).await.map(drop))).await?;
             continue;
         }
-        let patch = json!({"metadata": {"annotations": {"bulla.dev/managed": "true"}}});
-        persist(async || secrets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)).await?;
+        let annotation = if Of::of(&name) == Of::Native { "bulla.dev/managed" } else { bulla::bitnami::MANAGED };
+        let patch = json!({"metadata": {"annotations": { annotation: "true" }}});
+        persist(async || secrets.patch(&name.1, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+            .await?;
     }
     Ok(())
 }
@@ -542,17 +563,24 @@ async fn old_definition(world: &World, lasts: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Where a replica listens for requests.
+const PATHS: [&str; 7] = ["/v1/verify", "/v1/rewrap", "/v1/reseal", "/v1/prove", "/v1/rotate", "/v1/cert.pem", "/"];
+
 /// Bodies that nobody should believe.
 async fn flood(world: &World, random: &mut Random) -> Result<()> {
     for _ in 0..40 {
         let Some(replica) = random.pick(&world.replicas) else { continue };
         let Ok(address) = replica.address("http") else { continue };
-        let path = *random.pick(&["/v1/verify", "/v1/rewrap", "/v1/reseal", "/v1/prove", "/"]).unwrap_or(&"/");
-        let body = match random.below(5) {
+        let path = *random.pick(&PATHS).unwrap_or(&"/");
+        let body = match random.below(6) {
             0 => vec![b'['; 200_000],
             1 => vec![b' '; (2 << 20) + 1],
             2 => br#"{"envelopes":["x"]}"#.to_vec(),
             3 => (0..4096).map(|_| random.next().to_le_bytes()[0]).collect(),
+            4 => {
+                br#"{"apiVersion":"bitnami.com/v1alpha1","kind":"SealedSecret","spec":{"encryptedData":{"a":"AQA="}}}"#
+                    .to_vec()
+            }
             _ => br#"{"apiVersion":"bulla.dev/v1alpha1","kind":"SealedSecret","spec":{"items":{}}}"#.to_vec(),
         };
         // It may be away in this moment.

@@ -51,7 +51,7 @@ const SHORT: Pace = Pace {
     soon: Duration::from_secs(60),
     healed: Duration::from_secs(90),
     change: Duration::from_millis(40),
-    hostile: 28,
+    hostile: hostile::KINDS.len(),
 };
 
 /// The leases as they are shipped.
@@ -62,7 +62,7 @@ const LONG: Pace = Pace {
     soon: Duration::from_secs(180),
     healed: Duration::from_secs(420),
     change: Duration::from_millis(150),
-    hostile: 140,
+    hostile: 3 * hostile::KINDS.len(),
 };
 
 /// One round: what went wrong, and how long it took until an object that was applied afterwards had its Secret.
@@ -105,16 +105,24 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     for number in 0..20.min(options.objects) {
         world.namespace(&format!("calm-{number}"), None).await?;
     }
+    let mut moments = random.clone();
     let killing = async {
-        let mut random = random.clone();
         loop {
-            tokio::time::sleep(random.between(pace.lasts.0, pace.lasts.1 * 2)).await;
+            tokio::time::sleep(moments.between(pace.lasts.0, pace.lasts.1 * 2)).await;
             if let Ok(leader) = world.leader().await {
                 leader.signal(crate::Signal::Kill);
             }
         }
     };
-    let making = stream::iter(&quiet).map(|name| world.model.make(name)).buffer_unordered(16).try_collect::<Vec<()>>();
+    // A bad one for every tenth good one, at least one of each kind, among them.
+    let bad = (options.objects / 10).max(hostile::KINDS.len());
+    let mut all: Vec<Planned> = quiet.iter().map(Planned::Good).collect();
+    all.extend((0..bad).map(|number| Planned::Bad(number, Random::new(random.next()))));
+    random.shuffle(&mut all);
+    let making = stream::iter(all)
+        .map(|planned| planned.make(&world.model, options.objects))
+        .buffer_unordered(16)
+        .try_collect::<Vec<()>>();
     tokio::select! {
         made = making => drop(made?),
         () = killing => {}
@@ -150,6 +158,25 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     let report = format!("{report}{}", report::wrongs(&wrong));
     world.end().await?;
     Ok(Outcome { rounds, wrong, report })
+}
+
+/// An object of the start.
+enum Planned<'a> {
+    Good(&'a Name),
+    Bad(usize, Random),
+}
+
+impl Planned<'_> {
+    async fn make(self, model: &Model, objects: usize) -> Result<()> {
+        match self {
+            Planned::Good(name) => model.make(name).await,
+            Planned::Bad(number, mut random) => {
+                let kind = hostile::KINDS[number % hostile::KINDS.len()];
+                let name = (format!("calm-{}", number % 20.min(objects)), format!("bad-{number}"));
+                model.plant(hostile::make(model, &mut random, &name, kind)?, kind).await
+            }
+        }
+    }
 }
 
 /// The schedule, before anything happens: which faults in which round, and for how long.

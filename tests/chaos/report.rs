@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::model::Kind;
 use super::world::World;
 use super::{Options, Round};
 
@@ -23,6 +24,7 @@ pub fn text(
     let mut out = String::new();
     let counts = world.model.with(|state| state.counts);
     let good = world.model.with(|state| state.good.len());
+    let theirs = world.model.with(|state| state.good.keys().filter(|name| Kind::of(name) != Kind::Native).count());
     let all: Duration = rounds.iter().map(|round| round.took + round.healed).sum();
     // Into memory: it can't fail.
     let mut line = |text: String| writeln!(out, "{text}").unwrap_or_default();
@@ -43,8 +45,8 @@ pub fn text(
         counts.created, counts.changed, counts.deleted
     ));
     line(format!("| Secrets changed or deleted by somebody else | {} |", counts.spoilt));
-    line(format!("| bad objects | {} |", counts.bad));
-    line(format!("| good objects at the end | {good} |"));
+    line(format!("| bad objects; more that the API server did not take | {}; {} |", counts.bad, counts.refused));
+    line(format!("| good objects at the end, of them of bitnami.com | {good}, {theirs} |"));
     line(format!("| from the last fault until everything was right | {} |", seconds(healed)));
     for replica in &world.replicas {
         let (starts, lost, peak) = replica.figures();
@@ -85,8 +87,14 @@ pub fn text(
     line("Requests since the API server was started last, everybody's:".to_owned());
     line(String::new());
     for ((verb, resource), count) in requests {
-        let counts =
-            ["secrets", "sealedsecrets.bulla.dev", "sealedsecrets.bulla.dev/status", "leases.coordination.k8s.io"];
+        let counts = [
+            "secrets",
+            "sealedsecrets.bulla.dev",
+            "sealedsecrets.bulla.dev/status",
+            "sealedsecrets.bitnami.com",
+            "sealedsecrets.bitnami.com/status",
+            "leases.coordination.k8s.io",
+        ];
         if counts.contains(&resource.as_str()) {
             line(format!("- {count} {verb} {resource}"));
         }

@@ -17,12 +17,15 @@ use super::http;
 use super::model::{Model, Name, persist};
 use super::random::Random;
 use super::replica::{Make, Replica};
+use crate::rsa::PAIRS;
 use crate::{Component, ControlPlane, eventually, service_account_token};
 
 /// The controller's namespace.
 pub const SYSTEM: &str = "bulla-system";
 /// The Secrets of its keys.
-pub const KEYS: [&str; 1] = ["bulla-key-hybrid-1"];
+pub const KEYS: [&str; 3] = ["bulla-key-hybrid-1", RSA_KEYS[0], RSA_KEYS[1]];
+/// Of those, the ones that open objects of bitnami.com.
+pub const RSA_KEYS: [&str; 2] = ["sealed-secrets-keyolder", "sealed-secrets-keynewer"];
 
 /// How fast everything goes.
 #[derive(Clone, Copy, Debug)]
@@ -57,15 +60,43 @@ pub struct World {
     _dir: tempfile::TempDir,
 }
 
+/// What no log may contain: plaintexts and private keys, raw and in base64.
+pub fn forbidden(marker: &str) -> Vec<String> {
+    let mut texts = vec![marker.to_owned(), "AGE-SECRET-KEY".to_owned(), "PRIVATE KEY-----".to_owned()];
+    // The first line of a key, and what each of its begins with is the same.
+    texts.extend(PAIRS.iter().filter_map(|pair| pair.private_key.lines().nth(1).map(str::to_owned)));
+    let encoded: Vec<_> = texts.iter().map(|text| BASE64_STANDARD.encode(text)).collect();
+    // What is behind it would be in its last character.
+    texts.extend(
+        encoded
+            .into_iter()
+            .map(|text| text.trim_end_matches('=').to_owned())
+            .map(|text| text.get(..text.len() / 4 * 4).unwrap_or_default().to_owned()),
+    );
+    texts
+}
+
 impl World {
     /// A control plane with the shipped manifest, namespaces, and two replicas that run.
     pub async fn new(seed: u64, program: PathBuf, pace: Pace) -> Result<Self> {
         let plane = Arc::new(tokio::task::spawn_blocking(ControlPlane::start).await??);
         let model = Arc::new(Model::new(seed, plane.client()?));
         let definitions = bulla::resource::custom_resource_definitions();
-        let definitions: Vec<String> = definitions.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let mut definitions: Vec<String> = definitions.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        definitions.push(include_str!("../fixtures/bitnami-crd.yaml").to_owned());
         plane.install_crds(&definitions.join("\n---\n")).await?;
-        plane.apply(include_str!("../../deploy/bulla.yaml")).await?;
+        for shipped in [
+            include_str!("../../deploy/bulla.yaml"),
+            include_str!("../../deploy/bitnami.yaml"),
+            include_str!("../../deploy/bitnami-own.yaml"),
+        ] {
+            plane.apply(shipped).await?;
+        }
+        for (name, pair) in RSA_KEYS.iter().zip(PAIRS.iter()) {
+            let secret = pair.secret(name, Some("active"));
+            let name = (SYSTEM.to_owned(), (*name).to_owned());
+            model.plant_secret(&name, &serde_json::from_value(secret)?).await?;
+        }
         let dir = tempfile::tempdir()?;
         let config = plane.client_config()?;
         let ca = config.root_cert.iter().flatten().map(|der| BASE64_STANDARD.encode(der)).next().unwrap_or_default();
@@ -78,13 +109,15 @@ impl World {
                 "--http-addr=0.0.0.0:0".to_owned(),
                 "--metrics-addr=0.0.0.0:0".to_owned(),
                 "--log-level=debug".to_owned(),
+                "--bitnami=own".to_owned(),
+                format!("--bitnami-namespace={SYSTEM}"),
                 format!("--leader-elect-lease-duration={}s", pace.lease.as_secs()),
                 format!("--leader-elect-renew-deadline={}", seconds(pace.renewal.0)),
                 format!("--leader-elect-retry-period={}", seconds(pace.renewal.1)),
             ],
             target: format!("{}:{}", url.host().context("no host")?, url.port_u16().context("no port")?),
             ca: BASE64_STANDARD.encode(pem),
-            forbidden: vec![model.marker.clone(), BASE64_STANDARD.encode(&model.marker), "AGE-SECRET-KEY".to_owned()],
+            forbidden: forbidden(&model.marker),
         };
         let (mut replicas, mut keepers) = (Vec::new(), Vec::new());
         for number in 1..=2 {

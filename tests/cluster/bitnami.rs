@@ -1,43 +1,13 @@
 //! Keys and objects of the other format, as clusters with sealed-secrets have them.
 
-use std::sync::LazyLock;
-
-use anyhow::{Context, Result};
-use bulla::bitnami::{
-    API_VERSION, BitnamiSealedSecret, Certificate, KIND, PrivateKey, label, scope_of, seal_item, set_scope,
-};
-use bulla::metadata::BITNAMI_KEY_LABEL;
+use anyhow::Result;
+use bulla::bitnami::BitnamiSealedSecret;
 use bulla::scope::Scope;
+pub use bulla_tests::rsa::{PAIRS, Pair, VECTORS};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::world::World;
-
-/// A key as Go made it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pair {
-    pub private_key: String,
-    pub certificate: String,
-}
-
-impl Pair {
-    pub fn certificate(&self) -> Certificate {
-        Certificate::from_pem(self.certificate.as_bytes()).unwrap()
-    }
-
-    pub fn key(&self) -> PrivateKey {
-        PrivateKey::from_pem(self.private_key.as_bytes()).unwrap()
-    }
-}
-
-pub static VECTORS: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../vectors/bitnami.json")).unwrap());
-
-/// PKCS#1 and PKCS#8.
-pub static PAIRS: LazyLock<Vec<Pair>> = LazyLock::new(|| serde_json::from_value(VECTORS["keys"].clone()).unwrap());
 
 impl World {
     /// A controller with this format on, whose keys are in its own namespace.
@@ -52,14 +22,8 @@ impl World {
 
     /// A key's Secret in a namespace, as the established controller writes it.
     pub async fn plant_key(&self, namespace: &str, name: &str, label: Option<&str>, pair: &Pair) -> Result<Secret> {
-        let labels = label.map(|value| json!({ BITNAMI_KEY_LABEL: value }));
-        let object = json!({
-            "metadata": { "name": name, "labels": labels },
-            "type": "kubernetes.io/tls",
-            "stringData": { "tls.key": pair.private_key, "tls.crt": pair.certificate },
-        });
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        Ok(secrets.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+        Ok(secrets.create(&PostParams::default(), &serde_json::from_value(pair.secret(name, label))?).await?)
     }
 
     pub fn theirs(&self) -> Api<BitnamiSealedSecret> {
@@ -105,23 +69,6 @@ pub fn sealed_theirs(
     scope: Scope,
     data: &[(&str, &str)],
 ) -> BitnamiSealedSecret {
-    let mut annotations = std::collections::BTreeMap::new();
-    set_scope(&mut annotations, scope);
-    let label = label(scope_of(Some(&annotations)), namespace, name);
-    let certificate = pair.certificate();
-    let items: serde_json::Map<String, Value> = data
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), seal_item(&certificate, &label, value.as_bytes()).unwrap().into()))
-        .collect();
-    serde_json::from_value(json!({
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": { "name": name, "namespace": namespace, "annotations": annotations },
-        "spec": {
-            "encryptedData": items,
-            "template": { "metadata": { "name": name, "namespace": namespace, "annotations": annotations } },
-        },
-    }))
-    .context("a SealedSecret")
-    .unwrap()
+    let data = data.iter().map(|(key, value)| (*key, value.as_bytes()));
+    bulla_tests::rsa::sealed_theirs(&pair.certificate(), namespace, name, scope, data).unwrap()
 }

@@ -49,6 +49,7 @@ pub mod chaos;
 pub mod netns;
 mod plane;
 mod program;
+pub mod rsa;
 mod wait;
 
 pub use api::{apply, delete, service_account_kubeconfig, service_account_token, write_private};
