@@ -7,6 +7,7 @@ mod cluster {
     mod bitnami;
     mod bitnami_http;
     mod bitnami_objects;
+    mod blocked;
     mod costs;
     mod fairness;
     mod http;

@@ -220,6 +220,8 @@ pub struct Engine {
     selected: HashSet<Arc<str>>,
     /// Namespaces, so that one copy of each name is kept.
     names: HashSet<Arc<str>>,
+    /// Secrets that went while their SealedSecrets were looked at: what such a look saw or wrote is not there any more.
+    vanished: HashMap<ObjectKey, Uid>,
     room: watch::Sender<bool>,
     leading: bool,
     /// The API server asked to be left alone until then.
@@ -309,6 +311,7 @@ impl Engine {
             namespaces,
             selected: HashSet::new(),
             names: HashSet::new(),
+            vanished: HashMap::new(),
             room: watch::Sender::new(true),
             leading: false,
             hold_until: None,
@@ -767,11 +770,8 @@ impl Engine {
                     })
                     .map(|(key, _)| key.clone())
                     .collect();
-                // While the list went on this replica may have written some of them; their watch tells.
                 for key in gone {
-                    if !self.queue.is_working(&key) {
-                        self.secret_seen(&key, None);
-                    }
+                    self.secret_gone(&key);
                 }
                 let namespaces = std::mem::take(&mut self.orphans);
                 self.orphans = namespaces
@@ -790,7 +790,7 @@ impl Engine {
                         self.orphans.remove(&key);
                     }
                     if self.entries.get(&key).and_then(|e| e.secret).is_some_and(|seen| seen.uid == secret.id.uid) {
-                        self.secret_seen(&key, None);
+                        self.secret_gone(&key);
                     }
                 }
             }
@@ -832,6 +832,16 @@ impl Engine {
         for key in wrong {
             self.add(&key, Priority::Low);
         }
+    }
+
+    /// The Secret that was seen last is there no longer. Uids do not come back.
+    fn secret_gone(&mut self, key: &ObjectKey) {
+        if let Some(seen) = self.entries.get(key).and_then(|entry| entry.secret)
+            && self.queue.is_working(key)
+        {
+            self.vanished.insert(key.clone(), seen.uid);
+        }
+        self.secret_seen(key, None);
     }
 
     fn secret_seen(&mut self, key: &ObjectKey, secret: Option<SecretId>) {
@@ -1116,6 +1126,7 @@ impl Engine {
     fn finish(&mut self, key: &ObjectKey, outcome: Outcome) {
         let now = Instant::now();
         let again = self.queue.done(key, now);
+        let vanished = self.vanished.remove(key);
         let reason = reason_of(&outcome);
         self.context.metrics.reconciliations.get_or_create(&Reason { reason: reason.to_owned() }).inc();
         if let Some(failure) = &outcome.failure {
@@ -1141,6 +1152,8 @@ impl Engine {
         }
         let looked_at = outcome.secret.flatten();
         match outcome.secret {
+            // It was deleted since: what became of that decides `touched`.
+            Some(Some(id)) if vanished == Some(id.uid) => {}
             Some(Some(id)) if entry.secret.is_none_or(|seen| seen.uid != id.uid || seen.is_older(id)) => {
                 entry.secret = Some(id);
                 // Seen in no list, but not gone either.
