@@ -222,7 +222,10 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
         owner.uid = account.uid().context("uid")?;
     }
     let first = world.recipients().await?;
+    let real = world.key_secrets().get("bulla-key-hybrid-1").await?.data.context("data")?;
+    let real = String::from_utf8(real["identity"].0.clone())?;
     for secret in [
+        identity("doubled", &[("identity", &real)], false)?,
         identity("empty", &[], false)?,
         identity("damaged", &[("identity", "AGE-SECRET-KEY-PQ-1hunter2badkeys")], false)?,
         identity("mismatch", &[("identity", &text), ("recipient", first[0].as_str())], false)?,
@@ -230,12 +233,12 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     ] {
         world.key_secrets().create(&PostParams::default(), &secret).await?;
     }
-    for name in ["empty", "damaged", "mismatch"] {
+    for name in ["doubled", "empty", "damaged", "mismatch"] {
         world.event(&world.system, &format!("bulla-key-{name}"), "KeyMalformed").await?;
     }
     let metrics = world.get("metrics", "/metrics").await?.1;
     for line in [
-        "bulla_malformed_sealing_keys 3",
+        "bulla_malformed_sealing_keys 4",
         "bulla_key_state{key=\"hybrid-1\",state=\"Active\"} 1",
         "bulla_key_preferred{key=\"hybrid-1\"} 1",
     ] {
@@ -257,6 +260,14 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     state(&world, "found", KeyState::Standby).await?;
     ensure!(world.recipients().await? == first);
     world.make("good", &[("a", "hunter2-good")]).await?;
+    // Without the double the key is what it was.
+    world.key_secrets().delete("bulla-key-doubled", &DeleteParams::default()).await?;
+    eventually("three that can't be used", SOON, async || {
+        ensure!(world.get("metrics", "/metrics").await?.1.contains("bulla_malformed_sealing_keys 3"));
+        Ok(())
+    })
+    .await?;
+    world.make("better", &[("a", "hunter2-better")]).await?;
     world.finish().await
 }
 

@@ -37,6 +37,48 @@ async fn credentials_of_the_cluster_and_keys_are_not_made() -> Result<()> {
     world.finish().await
 }
 
+/// With a list of what may be, nothing else may.
+#[tokio::test]
+async fn what_is_not_on_a_list_of_what_may_be_is_not_made() -> Result<()> {
+    let args = [
+        "--allow-type=Opaque",
+        "--allow-type=bootstrap.kubernetes.io/token",
+        "--allow-type=kubernetes.io/*",
+        "--allow-template-label=app.kubernetes.io/*",
+        "--allow-template-annotation=example.com/*",
+        "--deny-template-annotation=example.com/not-*",
+    ];
+    let mut world = World::with("allow", &args).await?;
+    let data = [("a", "hunter2-allow")];
+    let metadata = |label: &str, annotation: &str| {
+        let one =
+            |key: &str| [(key.to_owned(), "x".to_owned())].into_iter().filter(|(key, _)| !key.is_empty()).collect();
+        TemplateMetadata { labels: one(label), annotations: one(annotation) }
+    };
+    let cases = [
+        ("plain", "Opaque", "app.kubernetes.io/name", "example.com/note", true),
+        // A credential of the cluster is named in full, or it is none of those that may be.
+        ("bootstrap", "bootstrap.kubernetes.io/token", "", "", true),
+        ("token", "kubernetes.io/service-account-token", "", "", false),
+        ("type", "example.com/other", "", "", false),
+        ("label", "Opaque", "team", "", false),
+        ("annotation", "Opaque", "", "note", false),
+        ("denied", "Opaque", "", "example.com/not-this", false),
+    ];
+    for (name, type_, label, annotation, may_be) in cases {
+        let sealed = world
+            .seal_as(name, &data, |template| {
+                template.type_ = Some(type_.to_owned());
+                template.metadata = Some(metadata(label, annotation));
+            })
+            .await?;
+        world.create(&sealed).await?;
+        world.ready(name, if may_be { "Applied" } else { "Refused" }).await?;
+        ensure!(world.secrets().get_opt(name).await?.is_some() == may_be, "{name}");
+    }
+    world.finish().await
+}
+
 #[tokio::test]
 async fn the_own_namespace_is_not_served_unless_told() -> Result<()> {
     let mut world = World::bare("self").await?;
