@@ -142,10 +142,27 @@ impl ControlPlane {
         address: &str,
         port: u16,
     ) -> Result<()> {
+        let ports = json!([{"name": port_name, "port": port, "protocol": "TCP"}]);
+        let service = json!({"metadata": {"name": name}, "spec": {"ports": ports}});
+        create::<Service>(&self.client()?, namespace, service).await?;
+        self.publish_endpoint(namespace, name, port_name, address, port).await
+    }
+
+    /// The same for a Service that is there already.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::publish_service`].
+    pub async fn publish_endpoint(
+        &self,
+        namespace: &str,
+        name: &str,
+        port_name: &str,
+        address: &str,
+        port: u16,
+    ) -> Result<()> {
         ensure!(netns::address().is_some(), "the service proxy reaches processes only in a network namespace of tests");
         let client = self.client()?;
         let ports = json!([{"name": port_name, "port": port, "protocol": "TCP"}]);
-        create::<Service>(&client, namespace, json!({"metadata": {"name": name}, "spec": {"ports": ports}})).await?;
         // The proxy goes only to addresses of Pods that exist.
         let pod = json!({
             "metadata": {"name": name},

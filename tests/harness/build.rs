@@ -1,4 +1,4 @@
-//! Building the control plane, once for each state of its sources.
+//! Building the control plane, and the established controller, once for each state of their sources.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -25,62 +25,107 @@ pub fn build_control_plane() -> Result<PathBuf> {
             false => bail!("BULLA_TEST_CONTROLPLANE: {} is not a file", given.display()),
         };
     }
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = here.join("controlplane");
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => here.join("..").join(dir),
-        None => here.join("../target"),
-    };
-    let cache = target.join("controlplane");
-    let dir = cache.join(fingerprint(&sources)?);
-    let program = dir.join("controlplane");
-    if program.is_file() {
-        return Ok(program);
-    }
-
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let lock = File::create(cache.join("lock")).context("cannot make the lock of the control plane's build")?;
-    lock.lock().context("cannot lock the control plane's build")?;
-    if program.is_file() {
-        return Ok(program);
-    }
-    eprintln!("building the control plane into {}: minutes the first time", dir.display());
-    let unfinished = dir.join("unfinished");
     let (version, major, minor) = VERSION;
     let package = "k8s.io/component-base/version";
     let flags = format!(
         "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
          -X {package}.gitTreeState=clean"
     );
-    let output = Command::new("go")
-        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
-        .arg(fs::canonicalize(&dir)?.join("unfinished"))
-        .arg(".")
-        .current_dir(&sources)
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
-        .stdin(Stdio::null())
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!(
-                "tests against an API server need Go 1.26 or later: no `go` on PATH (or set BULLA_TEST_CONTROLPLANE to the \
-                 built tests/controlplane)"
-            )
-        }
-        Err(error) => return Err(error).context("cannot run go"),
-    };
-    if !output.status.success() {
-        bail!("go build of {} failed:\n{}", sources.display(), String::from_utf8_lossy(&output.stderr));
+    let module = Module { name: "controlplane", what: "the control plane", version, flags: &flags, packages: &["."] };
+    module.built("controlplane")
+}
+
+/// The folder with the established controller of sealed-secrets (`controller`) and its command line (`kubeseal`), as the module
+/// that `tests/established` names has them: `BULLA_TEST_ESTABLISHED`, or the one under `target/established`, as
+/// [`build_control_plane`] does it.
+///
+/// # Errors
+/// As there.
+pub fn build_established() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("BULLA_TEST_ESTABLISHED") {
+        let given = PathBuf::from(given);
+        return match given.join("controller").is_file() && given.join("kubeseal").is_file() {
+            true => Ok(given),
+            false => bail!("BULLA_TEST_ESTABLISHED: {} lacks controller or kubeseal", given.display()),
+        };
     }
-    // Renamed when whole: what has the name can be run.
-    fs::rename(&unfinished, &program).context("cannot name the control plane's program")?;
-    Ok(program)
+    let package = "github.com/bitnami-labs/sealed-secrets/cmd";
+    let packages = [format!("{package}/controller"), format!("{package}/kubeseal")];
+    let packages = packages.each_ref().map(String::as_str);
+    let what = "the established controller";
+    let module = Module { name: "established", what, version: "", flags: "-s -w", packages: &packages };
+    module.built("programs/")
+}
+
+/// A Go module under `tests`, and what is built of it.
+struct Module<'a> {
+    name: &'a str,
+    /// For messages.
+    what: &'a str,
+    /// Goes into the name of the folder.
+    version: &'a str,
+    flags: &'a str,
+    packages: &'a [&'a str],
+}
+
+impl Module<'_> {
+    /// What is built: a program, or a folder of them when the name ends in a slash.
+    fn built(&self, finished: &str) -> Result<PathBuf> {
+        let Self { name, what, .. } = self;
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = here.join(name);
+        let target = match std::env::var_os("CARGO_TARGET_DIR") {
+            Some(dir) => here.join("..").join(dir),
+            None => here.join("../target"),
+        };
+        let cache = target.join(name);
+        let dir = cache.join(fingerprint(&sources, self.version)?);
+        let program = dir.join(finished.trim_end_matches('/'));
+        if program.exists() {
+            return Ok(program);
+        }
+
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let lock =
+            File::create(cache.join("lock")).with_context(|| format!("cannot make the lock of {what}'s build"))?;
+        lock.lock().with_context(|| format!("cannot lock {what}'s build"))?;
+        if program.exists() {
+            return Ok(program);
+        }
+        eprintln!("building {what} into {}: minutes the first time", dir.display());
+        // A folder for programs is one by its last character.
+        let unfinished = if finished.ends_with('/') { "unfinished/" } else { "unfinished" };
+        let output = Command::new("go")
+            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", self.flags, "-o"])
+            .arg(fs::canonicalize(&dir)?.join(unfinished))
+            .args(self.packages)
+            .current_dir(&sources)
+            .env("CGO_ENABLED", "0")
+            .env("GOWORK", "off")
+            .stdin(Stdio::null())
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let variable = name.to_uppercase();
+                bail!(
+                    "tests against an API server need Go 1.26 or later: no `go` on PATH (or set BULLA_TEST_{variable} to \
+                     what is built of tests/{name})"
+                )
+            }
+            Err(error) => return Err(error).context("cannot run go"),
+        };
+        if !output.status.success() {
+            bail!("go build of {} failed:\n{}", sources.display(), String::from_utf8_lossy(&output.stderr));
+        }
+        // Renamed when whole: what has the name can be run.
+        fs::rename(dir.join("unfinished"), &program).with_context(|| format!("cannot name {what}'s program"))?;
+        Ok(program)
+    }
 }
 
 /// Names the state of the Go module: its sources and what they depend on.
-fn fingerprint(sources: &Path) -> Result<String> {
+fn fingerprint(sources: &Path, version: &str) -> Result<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(sources).with_context(|| format!("cannot read {}", sources.display()))? {
         let path = entry?.path();
@@ -91,7 +136,7 @@ fn fingerprint(sources: &Path) -> Result<String> {
     }
     files.sort();
     let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(VERSION.0.as_bytes());
+    hash.update(version.as_bytes());
     for path in &files {
         let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());

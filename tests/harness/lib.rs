@@ -34,6 +34,7 @@
 //! | `KUBEBUILDER_ASSETS` | directory of `kube-apiserver`, `etcd` and perhaps `kube-controller-manager` to use instead of the built ones |
 //! | `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_ETCD` | the same, each by its path |
 //! | `BULLA_TEST_CONTROLPLANE` | the built Go program, to use instead of building it |
+//! | `BULLA_TEST_ESTABLISHED` | the folder with the built programs of `tests/established`, to use instead of building them |
 //! | `BULLA_TEST_KEEP` | keep the control plane's directory with its logs, and print where it is |
 //! | `BULLA_BIN_DIR` | where [`binary`] looks for the programs under test |
 //! | `BULLA_TEST_NETNS_ADDR` | set by [`netns::command`]: the address in the network namespace |
@@ -46,6 +47,7 @@ mod api;
 mod build;
 #[path = "../chaos/mod.rs"]
 pub mod chaos;
+mod established;
 pub mod netns;
 mod plane;
 mod program;
@@ -53,7 +55,8 @@ pub mod rsa;
 mod wait;
 
 pub use api::{apply, delete, service_account_kubeconfig, service_account_token, write_private};
-pub use build::build_control_plane;
+pub use build::{build_control_plane, build_established};
+pub use established::Established;
 pub use plane::{Component, ControlPlane, cluster};
 pub use program::{Launch, Program, Signal, binary};
 pub use wait::eventually;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use bulla_tests::{build_control_plane, netns};
+use bulla_tests::{build_control_plane, build_established, netns};
 
 use crate::run::{
     build_linters, build_oracles, build_programs, build_tests, cargo, command, output, root, succeed, target, tee,
@@ -164,6 +164,7 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
     let (oracles, _) = prepare_oracles()?;
     let linters = build_linters()?;
     let plane = build_control_plane()?;
+    let established = build_established()?;
     let isolated = netns::available();
     if let Err(reason) = &isolated {
         bulla_tests::skip(format!("the tests through the API server's service proxy: {reason}"));
@@ -175,7 +176,8 @@ fn cluster(_: &Args, summary: &mut Summary) -> Result<()> {
             .env("BULLA_BIN_DIR", &programs)
             .env("BULLA_ORACLES", &oracles)
             .env("BULLA_LINTERS", &linters)
-            .env("BULLA_TEST_CONTROLPLANE", &plane);
+            .env("BULLA_TEST_CONTROLPLANE", &plane)
+            .env("BULLA_TEST_ESTABLISHED", &established);
         println!("-- {name}");
         let (passed, text) = tee(&mut command)?;
         summary.read(&format!("cluster/{name}"), &text);
