@@ -597,8 +597,12 @@ pub struct InstallArgs {
     /// A further recipient of all that is sealed for the cluster, as a recovery key that is kept offline (may be repeated)
     #[arg(long, value_name = "NAME=FILE")]
     pub recovery: Vec<String>,
+    /// Where the controller runs, when not in bulla-system: a namespace that is there already. With --bitnami it is
+    /// --bitnami-namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    pub controller_namespace: Option<String>,
     /// Only the definitions of the custom resources
-    #[arg(long, conflicts_with_all = ["image", "recovery"])]
+    #[arg(long, conflicts_with_all = ["image", "recovery", "controller_namespace"])]
     pub crds_only: bool,
     /// Serve the SealedSecrets of bitnami.com too: open and compare them, or make their Secrets (--bitnami alone). Everything
     /// is then installed in --bitnami-namespace

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroize as _;
 
 use crate::cli::ClusterArgs;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 
 mod bitnami;
 
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The ConfigMap in which a controller publishes its recipients.
 const CONFIG_MAP: &str = "bulla-recipients";
+/// The one in which it keeps what it has observed.
+const OBSERVED: &str = "bulla-observed";
 /// Envelopes in one request: the controller takes 1,024, and bodies of 2 MiB.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 1_900_000;
@@ -299,9 +301,29 @@ impl Cluster {
         self.each(namespace, "the SealedSecrets (sealedsecrets.bulla.dev)", take)
     }
 
-    /// The same of those of bitnami.com.
-    pub fn each_bitnami(&self, namespace: Option<&str>, take: impl FnMut(BitnamiSealedSecret)) -> Result<()> {
-        self.each(namespace, "the SealedSecrets of bitnami.com (sealedsecrets.bitnami.com)", take)
+    /// The same of those of bitnami.com. Returns whether there is such a kind.
+    pub fn each_bitnami(&self, namespace: Option<&str>, take: impl FnMut(BitnamiSealedSecret)) -> Result<bool> {
+        match self.each(namespace, "the SealedSecrets of bitnami.com (sealedsecrets.bitnami.com)", take) {
+            Err(failure) if failure.exit == Exit::Missing => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// What a controller that only observes SealedSecrets of bitnami.com has found.
+    pub fn observed(&self) -> Result<String> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let what = format!("the ConfigMap {}/{OBSERVED}", self.namespace);
+        let map = self.patiently(async || api.get(OBSERVED).await).map_err(|error| match &error {
+            kube::Error::Api(status) if status.code == 404 => {
+                let failure = Failure::missing(format!("nobody observes: {what} is not there in {}", self.context));
+                failure.help("bulla install --bitnami=observe, and --controller-namespace: where it runs")
+            }
+            error => self.explain(error, &what),
+        })?;
+        map.data.and_then(|mut data| data.remove("report")).ok_or_else(|| {
+            let failure = Failure::unavailable(format!("{what} says nothing yet"));
+            failure.help("does the controller run, with --bitnami=observe?")
+        })
     }
 
     fn each<K>(&self, namespace: Option<&str>, what: &str, mut take: impl FnMut(K)) -> Result<()>

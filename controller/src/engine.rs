@@ -672,7 +672,7 @@ impl Engine {
         // Another object of that name has nothing to do with what was done for the one before.
         if entry.uid != uid {
             entry.fight = None;
-            self.stand(key.kind, &mut entry, None);
+            self.stand(&key, &mut entry, None);
         }
         entry.uid = uid;
         entry.generation = generation;
@@ -681,10 +681,10 @@ impl Engine {
         entry.needs = needs;
         entry.attempts = 0;
         if settled {
-            self.stand(key.kind, &mut entry, Some(&Verdict::ready()));
+            self.stand(&key, &mut entry, Some(&Verdict::ready()));
             self.tell_stands(&key, Some(true));
         } else if !leading {
-            self.stand(key.kind, &mut entry, None);
+            self.stand(&key, &mut entry, None);
         }
         // What says of itself that it is done is believed when the Secret is that one. Until all are known, `all_in` decides.
         let todo = !settled || distrust || (self.secrets.pending == 0 && entry.secret != entry.applied);
@@ -730,7 +730,7 @@ impl Engine {
     fn forget(&mut self, key: &ObjectKey) {
         self.queue.forget(key);
         if let Some(mut entry) = self.take(key) {
-            self.stand(key.kind, &mut entry, None);
+            self.stand(key, &mut entry, None);
             self.tell_stands(key, None);
             // The garbage collector may be slower than whoever makes the object anew.
             if let Some(secret) = entry.secret {
@@ -1087,13 +1087,13 @@ impl Engine {
     }
 
     /// How it stands, for the metrics too.
-    fn stand(&self, kind: Kind, entry: &mut Entry, verdict: Option<&Verdict>) {
+    fn stand(&self, key: &ObjectKey, entry: &mut Entry, verdict: Option<&Verdict>) {
         let objects = &self.context.metrics.objects;
         let before = std::mem::replace(&mut entry.standing, verdict.map(|verdict| (verdict.standing, verdict.reason)));
-        if let Some(shared) = self.context.bitnami.as_ref().filter(|_| kind == Kind::Bitnami)
+        if let Some(shared) = self.context.bitnami.as_ref().filter(|_| key.kind == Kind::Bitnami)
             && self.context.settings.bitnami.mode == Mode::Observe
         {
-            shared.observed(before.map(|(_, reason)| reason), verdict.map(|verdict| verdict.reason));
+            shared.observed(key, before.map(|(_, reason)| reason), verdict);
             return;
         }
         if let Some((_, before)) = before {
@@ -1147,7 +1147,7 @@ impl Engine {
         }
         let Some(mut entry) = self.entries.remove(key) else { return };
         if let Some(verdict) = &outcome.verdict {
-            self.stand(key.kind, &mut entry, Some(verdict));
+            self.stand(key, &mut entry, Some(verdict));
             entry.distrust = false;
         }
         let looked_at = outcome.secret.flatten();

@@ -228,6 +228,7 @@ async fn run(args: &Args) -> Result<()> {
         ring: rsa,
         hints: Arc::default(),
         metrics: Arc::new(bitnami::metrics::Metrics::new(settings.bitnami.names_in_metrics)),
+        observed: Arc::default(),
         telling: Arc::new(Semaphore::new(4)),
     });
     let mut registry = metrics.registry();
@@ -298,12 +299,16 @@ async fn run(args: &Args) -> Result<()> {
                     rewound,
                 }))
             });
+            let observing = shared.as_ref().filter(|_| settings.bitnami.mode == Mode::Observe).map(|shared| {
+                let (namespace, observed) = (settings.namespace.clone(), shared.observed.clone());
+                tokio::spawn(bitnami::observed::publish(api.clone(), namespace, observed, role.clone()))
+            });
             let opening = Semaphore::new(cores());
             let context = Arc::new(Context { api, events, settings, ring, metrics, opening, bitnami: shared });
             Engine::new(context, needs_sender, rewound_sender, synced).run(role, stop).await;
             keys.abort();
-            if let Some(keys) = rsa_keys {
-                keys.abort();
+            for task in [rsa_keys, observing].into_iter().flatten() {
+                task.abort();
             }
             // Whatever was begun is done: the next one may begin.
             release_sender.send_replace(true);

@@ -13,7 +13,11 @@ impl World {
     /// A controller with this format on, whose keys are in its own namespace.
     pub async fn bitnami(prefix: &str, args: &[&str]) -> Result<Self> {
         let mut world = Self::bare(prefix).await?;
-        let shipped = [include_str!("../../deploy/bitnami.yaml"), include_str!("../../deploy/bitnami-own.yaml")];
+        let shipped = [
+            include_str!("../../deploy/bitnami.yaml"),
+            include_str!("../../deploy/bitnami-observe.yaml"),
+            include_str!("../../deploy/bitnami-own.yaml"),
+        ];
         world.cluster.apply(&world.rights_of(&shipped.join("\n---\n"), true)?).await?;
         world.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         world.args.extend(["--bitnami-namespace".to_owned(), world.system.clone()]);

@@ -345,6 +345,28 @@ async fn a_restart_costs_nothing_and_observing_writes_nothing() -> Result<()> {
         world.theirs().list(&Default::default()).await?.items.iter().map(|s| s.resource_version()).collect::<Vec<_>>(),
     );
     ensure!(before == after, "observing wrote something");
+    // And what it found, for people.
+    let status = |words: &[&str]| {
+        let mut command = std::process::Command::new(binary("bulla")?);
+        command.args(["status", "--observed", "--controller-namespace", &world.system]).args(words);
+        Ok::<_, anyhow::Error>(command.env("KUBECONFIG", world.cluster.kubeconfig()).output()?)
+    };
+    eventually("what was observed to be told", SOON, async || {
+        let run = status(&[])?;
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        ensure!(err.contains(": 1 Different, 1 Missing, 1 NoKey, 1 Same"), "{out}{err}");
+        ensure!(run.status.code() == Some(10), "{run:?}");
+        for (name, found) in [("four", "NoKey"), ("three", "Different"), ("two", "Missing")] {
+            let line = out.lines().find(|line| line.split_whitespace().nth(1) == Some(name)).unwrap_or_default();
+            ensure!(line.starts_with(&world.app) && line.contains(found), "{out}");
+        }
+        ensure!(out.lines().count() == 4, "{out}");
+        Ok(())
+    })
+    .await?;
+    let json: Value = serde_json::from_slice(&status(&["-o", "json"])?.stdout)?;
+    ensure!(json["summary"]["observed"] == 4 && json["summary"]["odd"] == 3 && json["results"]["Same"] == 1, "{json}");
+    ensure!(json["objects"].as_array().is_some_and(|objects| objects.len() == 3), "{json}");
     ensure!(values(&world.secrets().get("three").await?)["password"] == "x");
     ensure!(world.log().contains("three (bitnami.com)"), "{}", world.log());
     // A key that comes is tried at once.

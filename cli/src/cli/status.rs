@@ -9,10 +9,14 @@ use super::{ClusterArgs, ReportFormat};
 #[command(after_long_help = "Examples:
   bulla status                        all namespaces of the current context
   bulla status -n shop --context prod
+  bulla status --observed             what a controller with --bitnami=observe has found
   bulla status --superseded           whether the files of sealed-secrets may go
 
 Shows each SealedSecret with its state and the sealing keys that open it, and how many no other key opens. Exits with 10 when
 one is not ready.
+
+With --observed it tells how many SealedSecrets of bitnami.com a controller that only observes has looked at, and which of
+them do not open or say something else than their Secret. Exits with 10 when there are such, or not all have been looked at.
 
 With --superseded it tells of the SealedSecrets of bitnami.com whether a native one of the same name makes the Secret now, and exits
 with 10 while one does not have that: until then the old files stay (docs/coming-from-sealed-secrets.md).")]
@@ -23,6 +27,9 @@ pub struct StatusArgs {
     /// All namespaces (the default)
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// The SealedSecrets of bitnami.com, and what observing has found of them
+    #[arg(long, conflicts_with_all = ["superseded", "namespace"])]
+    pub observed: bool,
     /// The SealedSecrets of bitnami.com, and whether native ones have taken their place
     #[arg(long)]
     pub superseded: bool,

@@ -13,6 +13,8 @@ use crate::{files, output, recipients};
 const MANIFESTS: &str = include_str!("../../../deploy/bulla.yaml");
 /// To see the SealedSecrets of bitnami.com.
 const BITNAMI: &str = include_str!("../../../deploy/bitnami.yaml");
+/// To keep what was found of them.
+const BITNAMI_OBSERVE: &str = include_str!("../../../deploy/bitnami-observe.yaml");
 /// To make their Secrets.
 const BITNAMI_OWN: &str = include_str!("../../../deploy/bitnami-own.yaml");
 /// The namespace in them.
@@ -31,8 +33,15 @@ pub fn run(args: &InstallArgs) -> Result<Done> {
             text.push_str("---\n");
         }
         let manifests = match args.bitnami {
-            BitnamiMode::Off => MANIFESTS.to_owned(),
-            mode => with_bitnami(mode, &args.bitnami_namespace)?,
+            BitnamiMode::Off => elsewhere(args.controller_namespace.as_deref().unwrap_or(NAMESPACE))?,
+            mode => {
+                if args.controller_namespace.as_ref().is_some_and(|namespace| *namespace != args.bitnami_namespace) {
+                    return Err(Failure::usage(
+                        "--controller-namespace: with --bitnami it runs in --bitnami-namespace",
+                    ));
+                }
+                with_bitnami(mode, &args.bitnami_namespace)?
+            }
         };
         let manifests = with_recovery(&manifests, &recovery(&args.recovery)?)?;
         text.push_str(&with_image(&manifests, args.image.as_deref())?);
@@ -44,16 +53,32 @@ pub fn run(args: &InstallArgs) -> Result<Done> {
     Ok(Done::Well)
 }
 
+/// The manifests for a namespace. Another than their own is there already.
+fn elsewhere(namespace: &str) -> Result<String> {
+    if namespace == NAMESPACE {
+        return Ok(MANIFESTS.to_owned());
+    }
+    if !bulla::scope::is_dns_label(namespace) {
+        return Err(Failure::usage(format!("--controller-namespace {namespace:?} is no namespace")));
+    }
+    let documents: Vec<&str> = documents().collect();
+    Ok((documents.join("\n---\n") + "\n").replace(NAMESPACE, namespace))
+}
+
+/// Those that do not make the namespace.
+fn documents() -> impl Iterator<Item = &'static str> {
+    let documents = MANIFESTS.split("\n---\n").filter(|document| !document.contains("\nkind: Namespace\n"));
+    documents.map(|document| document.trim_end_matches('\n'))
+}
+
 /// The manifests of a controller that serves SealedSecrets of bitnami.com too. It runs where their keys are, because a Service
 /// finds Pods in its own namespace only, and kubeseal looks for the Service there. That namespace is there already.
 fn with_bitnami(mode: BitnamiMode, namespace: &str) -> Result<String> {
     if !bulla::scope::is_dns_label(namespace) {
         return Err(Failure::usage(format!("--bitnami-namespace {namespace:?} is no namespace")));
     }
-    let documents = MANIFESTS.split("\n---\n").filter(|document| !document.contains("\nkind: Namespace\n"));
-    let more: &[&str] = if mode == BitnamiMode::Own { &[BITNAMI, BITNAMI_OWN] } else { &[BITNAMI] };
-    let all: Vec<&str> =
-        documents.chain(more.iter().copied()).map(|document| document.trim_end_matches('\n')).collect();
+    let more = [BITNAMI, if mode == BitnamiMode::Own { BITNAMI_OWN } else { BITNAMI_OBSERVE }];
+    let all: Vec<&str> = documents().chain(more.map(|document| document.trim_end_matches('\n'))).collect();
     let word = if mode == BitnamiMode::Own { "own" } else { "observe" };
     let flags = format!("--namespace={namespace}, --bitnami={word}, --bitnami-namespace={namespace}");
     let text = all.join("\n---\n") + "\n";

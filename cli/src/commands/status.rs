@@ -6,12 +6,13 @@ use bulla::bitnami::BitnamiSealedSecret;
 use bulla::open::readers;
 use bulla::recipient::Fingerprint;
 use bulla::resource::{SealedSecret, SealingKey};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Done;
 use crate::cli::{ReportFormat, StatusArgs};
 use crate::cluster::{self, Cluster, word};
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output;
 use crate::output::plain::{count, table};
 
@@ -34,6 +35,9 @@ pub fn run(args: &StatusArgs) -> Result<Done> {
     let cluster = cluster::connect(&args.cluster)?;
     if args.superseded {
         return superseded(args, &cluster);
+    }
+    if args.observed {
+        return observed(args, &cluster);
     }
     // Who may see SealedSecrets and not the keys sees what there is.
     let keys = match cluster.keys() {
@@ -105,7 +109,7 @@ fn old_kind(sealed: &BitnamiSealedSecret) -> [String; 4] {
 /// Whether native SealedSecrets have taken the place of all those of bitnami.com.
 fn superseded(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
     let mut rows = Vec::new();
-    cluster.each_bitnami(args.namespace.as_deref(), |sealed| rows.push(old_kind(&sealed)))?;
+    let defined = cluster.each_bitnami(args.namespace.as_deref(), |sealed| rows.push(old_kind(&sealed)))?;
     rows.sort();
     let left = rows.iter().filter(|[.., state]| state != "Superseded").count();
     if args.output == ReportFormat::Json {
@@ -120,19 +124,99 @@ fn superseded(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
             .collect();
         output::document(json!({
             "context": cluster.context,
+            "defined": defined,
             "sealedSecrets": entries,
             "summary": { "total": rows.len(), "notSuperseded": left },
         }))?;
+    } else if !defined {
+        output::say(&format!("sealedsecrets.bitnami.com is not defined in {}", cluster.context));
     } else if rows.is_empty() {
-        output::say(&format!("no SealedSecret of bitnami.com in {}", cluster.context));
+        let place = args.namespace.as_deref();
+        let place = place.map_or_else(|| cluster.context.clone(), |name| format!("{name} in {}", cluster.context));
+        let may_go = if args.namespace.is_none() { ": its definition may go" } else { "" };
+        output::say(&format!("no SealedSecret of bitnami.com in {place}{may_go}"));
     } else {
         let mut lines = vec![["NAMESPACE", "NAME", "SYNCED", "STATE"].map(String::from).to_vec()];
         lines.extend(rows.iter().map(|row| row.to_vec()));
         output::data(table(&lines).as_bytes())?;
         let total = count(rows.len(), "SealedSecret");
         output::say(&format!("{total} of bitnami.com in {}, {left} not superseded", cluster.context));
+        output::say(match left {
+            0 => {
+                "their files may go; the definition when they are gone: without it no SealedSecret of bitnami.com is left"
+            }
+            _ => "their files and the definition stay: a Secret goes with the last SealedSecret that owns it",
+        });
     }
     Ok(if left > 0 && !args.exit_zero { Done::Findings } else { Done::Well })
+}
+
+/// What a controller that observes has found, as it keeps it (`bulla-observed`).
+#[derive(Deserialize)]
+struct Observed {
+    observed: usize,
+    results: BTreeMap<String, usize>,
+    objects: Vec<Odd>,
+    #[serde(default)]
+    unnamed: usize,
+}
+
+/// An object that is not as it should be.
+#[derive(Deserialize)]
+struct Odd {
+    namespace: String,
+    name: String,
+    result: String,
+    message: String,
+}
+
+/// What observing has found.
+fn observed(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
+    let text = cluster.observed()?;
+    let found: Observed = serde_json::from_str(&text).map_err(|_| {
+        Failure::unavailable("what was observed can't be read")
+            .help("is it a controller of this version that observes?")
+    })?;
+    let mut total = 0;
+    cluster.each_bitnami(None, |_| total += 1)?;
+    let odd = found.objects.len() + found.unnamed;
+    if args.output == ReportFormat::Json {
+        let objects: Vec<_> = found
+            .objects
+            .iter()
+            .map(|odd| {
+                json!({
+                    "namespace": word(&odd.namespace), "name": word(&odd.name), "result": word(&odd.result),
+                    "message": word(&odd.message),
+                })
+            })
+            .collect();
+        output::document(json!({
+            "context": cluster.context,
+            "results": found.results,
+            "objects": objects,
+            "summary": { "total": total, "observed": found.observed, "odd": odd },
+        }))?;
+    } else {
+        if !found.objects.is_empty() {
+            let mut lines = vec![["NAMESPACE", "NAME", "FOUND", "MESSAGE"].map(String::from).to_vec()];
+            let row =
+                |odd: &Odd| [&odd.namespace, &odd.name, &odd.result, &odd.message].map(|text| word(text)).to_vec();
+            lines.extend(found.objects.iter().map(row));
+            output::data(table(&lines).as_bytes())?;
+        }
+        if found.unnamed > 0 {
+            output::say(&format!("and {} more", found.unnamed));
+        }
+        let results: Vec<_> =
+            found.results.iter().map(|(result, number)| format!("{number} {}", word(result))).collect();
+        let of =
+            format!("{} of {} of bitnami.com in {}", found.observed, count(total, "SealedSecret"), cluster.context);
+        let results = if results.is_empty() { String::new() } else { format!(": {}", results.join(", ")) };
+        output::say(&format!("observed {of}{results}"));
+    }
+    let complete = odd == 0 && found.observed == total;
+    Ok(if complete || args.exit_zero { Done::Well } else { Done::Findings })
 }
 
 fn fingerprint(key: &SealingKey) -> Option<(Fingerprint, String)> {

@@ -342,6 +342,17 @@ fn install_prints_manifests() {
     assert_eq!((run.err.as_str(), run.text().contains("kind: Namespace")), ("", false));
     let run = Sandbox::empty().run(&["install", "--image", "a b"]);
     run.fails(2, "error: --image \"a b\" is no reference to an image\n");
+    // Elsewhere: in a namespace that is there.
+    let image = ["install", "--image", "example.test/bulla:1", "--controller-namespace"];
+    let run = Sandbox::empty().run(&[&image[..], &["kube-system"]].concat()).well();
+    assert!(!run.text().contains("bulla-system") && !run.text().contains("kind: Namespace\n"));
+    assert!(run.text().contains("args: [--namespace=kube-system]"));
+    Sandbox::empty()
+        .run(&[&image[..], &["A b"]].concat())
+        .fails(2, "error: --controller-namespace \"A b\" is no namespace\n");
+    Sandbox::empty()
+        .run(&[&image[..], &["sealed", "--bitnami"]].concat())
+        .fails(2, "error: --controller-namespace: with --bitnami it runs in --bitnami-namespace\n");
 }
 
 #[test]
@@ -356,6 +367,7 @@ fn install_prints_what_serving_bitnamis_objects_takes_and_no_more() {
     assert!(own.contains("args: [--namespace=kube-system, --bitnami=own, --bitnami-namespace=kube-system]"));
     // Rights to write, and the name that kubeseal asks for, only where they are needed.
     for (text, writes) in [(&observe, false), (&own, true)] {
+        assert_eq!(text.contains("name: bulla-observed\n"), !writes);
         assert!(text.contains("  name: bulla-bitnami\n"));
         assert_eq!(text.contains("name: sealed-secrets-controller\n"), writes);
         assert_eq!(text.matches("resources: [sealedsecrets/status]").count(), 1 + usize::from(writes));

@@ -159,7 +159,21 @@ fn what_native_objects_have_taken_over() {
          shop        ours     True      Owned\n\
          shop        theirs   True      NotOwned\n"
     );
-    assert_eq!(run.err, "4 SealedSecrets of bitnami.com in prod, 3 not superseded\n");
+    assert_eq!(
+        run.err,
+        "4 SealedSecrets of bitnami.com in prod, 3 not superseded\n\
+         their files and the definition stay: a Secret goes with the last SealedSecret that owns it\n"
+    );
+    let run = status(&sandbox, objects[..1].to_vec(), &["--superseded"]).well();
+    assert_eq!(
+        run.err,
+        "1 SealedSecret of bitnami.com in prod, 0 not superseded\n\
+         their files may go; the definition when they are gone: without it no SealedSecret of bitnami.com is left\n"
+    );
+    let run = status(&sandbox, vec![], &["--superseded"]).well();
+    assert_eq!(run.err, "no SealedSecret of bitnami.com in prod: its definition may go\n");
+    let run = status(&sandbox, vec![], &["--superseded", "-n", "shop"]).well();
+    assert_eq!(run.err, "no SealedSecret of bitnami.com in shop in prod\n");
     let run = status(&sandbox, objects[..1].to_vec(), &["--superseded", "-o", "json"]).well();
     let document: Value = serde_json::from_slice(&run.out).expect("JSON");
     assert_eq!(document["summary"], json!({"total": 1, "notSuperseded": 0}));

@@ -8,6 +8,7 @@ pub mod http;
 pub mod keys;
 pub mod metrics;
 pub mod migrate;
+pub mod observed;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use hints::Hints;
 use keys::RsaRing;
 use metrics::Metrics;
+use observed::Observed;
 
 /// What is shared by whoever opens items of this format.
 #[derive(Clone)]
@@ -29,6 +31,8 @@ pub struct Shared {
     pub hints: Arc<Hints>,
     /// What is counted, under the established controller's names.
     pub metrics: Arc<Metrics>,
+    /// What observing has found.
+    pub observed: Arc<Observed>,
     /// Events that are written at once, beside everything else.
     pub telling: Arc<Semaphore>,
 }

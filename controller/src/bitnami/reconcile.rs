@@ -577,11 +577,12 @@ impl Shared {
     }
 
     /// How it stood with an object, for who observes: counted by result.
-    pub fn observed(&self, before: Option<&'static str>, now: Option<&'static str>) {
+    pub fn observed(&self, key: &ObjectKey, before: Option<&'static str>, now: Option<&Verdict>) {
+        self.observed.note(key, before, now);
         if let Some(result) = before {
             self.metrics.observed.get_or_create(&Found { result }).dec();
         }
-        if let Some(result) = now {
+        if let Some(result) = now.map(|verdict| verdict.reason) {
             self.metrics.observed.get_or_create(&Found { result }).inc();
         }
     }

@@ -59,6 +59,7 @@ async fn look_with(
     let key =
         RsaKey { name: "k".into(), key: Arc::new(key), certificate: Arc::new(certificate), at: Timestamp::UNIX_EPOCH };
     let shared = Shared {
+        observed: Arc::default(),
         ring: watch::channel(Arc::new(RsaRing { complete: true, keys: vec![key] })).1,
         hints: Arc::default(),
         metrics: Arc::new(Metrics::new(true)),
