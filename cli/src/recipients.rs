@@ -28,8 +28,8 @@ enum Given {
 }
 
 /// Recipients of the native format on the command line, without a policy; `None` when none is named.
-pub fn named(args: &RecipientArgs) -> Result<Option<Targets>> {
-    match given(args, None)? {
+pub fn named(args: &RecipientArgs, policy: Option<&Policy>) -> Result<Option<Targets>> {
+    match given(args, policy)? {
         None => Ok(None),
         Some(Given::Native(given)) => targets(given, args.allow_mixed).map(Some),
         Some(Given::Bitnami(rsa)) => Err(Failure::usage(format!(

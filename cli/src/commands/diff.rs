@@ -350,7 +350,7 @@ fn pin_notes(pair: &Pair, diff: &mut FileDiff) {
 
 fn violations(args: &DiffArgs, pairs: &[Pair], commits: bool, found: &mut Vec<FileDiff>) -> Result<()> {
     let policy = Policy::above(Path::new(".bulla"))?;
-    let named = recipients::named(&args.recipients)?;
+    let named = recipients::named(&args.recipients, None)?;
     // Whoever names recipients says who reads; else each file's rule does.
     let rules = policy.as_deref().filter(|_| named.is_none());
     let known: BTreeMap<String, Fingerprint> = match (named, rules) {

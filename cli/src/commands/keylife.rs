@@ -144,7 +144,7 @@ pub fn backup(args: &KeysBackupArgs) -> Result<Done> {
     if files::is_stdin(&args.write) {
         return Err(Failure::usage("a backup goes into a file: -w FILE"));
     }
-    let Some(targets) = recipients::named(&args.recipients)? else {
+    let Some(targets) = recipients::named(&args.recipients, None)? else {
         return Err(Failure::usage("whom is the backup for?").help("bulla keys backup -R recovery.pub -w backup.age"));
     };
     let cluster = cluster::connect(&args.cluster)?;

@@ -19,7 +19,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Done;
-use super::reseal::pinned_cluster;
+use super::reseal::{connect_as_named, pinned_cluster};
 use crate::bitnami::{Bitnami, Made, all_bitnami};
 use crate::cli::{MigrateArgs, ReportFormat};
 use crate::cluster::{self, Cluster};
@@ -88,7 +88,7 @@ fn mode(args: &MigrateArgs) -> Result<Mode> {
             "where what is gone is deleted before what is new is applied (Argo CD does so), the Secrets go in between: \
              --beside, and take the old files out when all Secrets are handed over",
         )
-        .help("where pruning comes last (Flux; Argo CD with PruneLast=true): --replace --prunes-last")),
+        .help("where what is gone is deleted when what is new is ready (Argo CD with PruneLast=true): --replace --prunes-last")),
         _ => Err(Failure::usage("where do the native objects go?")
             .help("--beside: twins next to the files, both are applied for a while")
             .help("--replace --prunes-last: in their place, where pruning comes last")
@@ -125,12 +125,14 @@ struct Live {
 fn by(args: &MigrateArgs, chooser: &Chooser<'_>, mode: Mode) -> Result<By> {
     if args.live {
         let first = args.paths.first().map_or(Path::new("."), PathBuf::as_path);
-        if let Some(named) = recipients::named(&args.recipients)? {
+        let policy = chooser.policy(first)?;
+        if let Some(named) = recipients::named(&args.recipients, policy.as_deref())? {
             let Some(own) = named.as_slice().first() else { return Ok(By::Nobody) };
-            let cluster = cluster::connect_for_rewrap(&args.cluster, true)?;
-            return Ok(By::Cluster(Box::new(Live { cluster, own: own.recipient.clone(), targets: None })));
+            let own = own.recipient.clone();
+            let cluster = connect_as_named(policy.as_deref(), Some(&own), &args.cluster)?;
+            return Ok(By::Cluster(Box::new(Live { cluster, own, targets: None })));
         }
-        if let Some(policy) = chooser.policy(first)? {
+        if let Some(policy) = policy {
             let (cluster, own) = pinned_cluster(&policy, &args.cluster)?;
             let Some(own) = own.as_slice().first() else { return Ok(By::Nobody) };
             return Ok(By::Cluster(Box::new(Live { cluster, own: own.recipient.clone(), targets: None })));

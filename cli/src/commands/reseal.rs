@@ -103,8 +103,11 @@ fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
                 keys: keys(),
             });
         }
-        let named = recipients::named(&args.recipients)?;
-        let cluster = cluster::connect_for_rewrap(&args.cluster, named.is_some())?;
+        // Without one that is named there is no policy, or it would have been gone by.
+        let policy = args.paths.first().map(|path| chooser.policy(path)).transpose()?.flatten();
+        let named = recipients::named(&args.recipients, policy.as_deref())?;
+        let own = named.as_ref().and_then(|targets| targets.as_slice().first());
+        let cluster = connect_as_named(policy.as_deref(), own.map(|own| &own.recipient), &args.cluster)?;
         if args.fresh {
             let targets = match named {
                 Some(targets) => targets,
@@ -200,6 +203,15 @@ pub fn pinned_cluster(policy: &Policy, args: &ClusterArgs) -> Result<(Cluster, T
         cluster.context, policy.file
     ))
     .help("bulla recipients update"))
+}
+
+/// The cluster whose key is named on the command line: where the policy pins it, by what is said of it there.
+pub fn connect_as_named(policy: Option<&Policy>, own: Option<&Recipient>, args: &ClusterArgs) -> Result<Cluster> {
+    let (Some(policy), Some(own), None) = (policy, own, &args.controller_url) else {
+        return cluster::connect_for_rewrap(args, own.is_some());
+    };
+    let name = policy.pins()?.into_iter().find(|pin| pin.listed.recipient == *own).map(|pin| pin.name);
+    connect_to(name.as_deref().and_then(|name| policy.recipient(name)), args)
 }
 
 /// The cluster that the flags name; else that of a pin, where the kubeconfig knows it; else the current one.
