@@ -27,6 +27,7 @@ use crate::cli::ClusterArgs;
 use crate::failure::{Exit, Failure, Result};
 
 mod bitnami;
+pub mod proxy;
 
 /// For how long a request is repeated that a busy or starting server refuses.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -90,7 +91,9 @@ pub fn plain_client(runtime: &tokio::runtime::Runtime, uri: &http::Uri) -> Resul
         .path_and_query("/")
         .build()
         .map_err(|_| wrong())?;
-    Ok((client(runtime, Config::new(base))?, path))
+    let mut config = Config::new(base);
+    proxy::set(&mut config, None)?;
+    Ok((client(runtime, config)?, path))
 }
 
 fn controller(runtime: &tokio::runtime::Runtime, url: &str) -> Result<Controller> {
@@ -107,7 +110,9 @@ fn controller(runtime: &tokio::runtime::Runtime, url: &str) -> Result<Controller
     let mut parts = uri.into_parts();
     parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
     let base = http::Uri::from_parts(parts).map_err(|_| wrong())?;
-    Ok(Controller { client: client(runtime, Config::new(base))?, path })
+    let mut config = Config::new(base);
+    proxy::set(&mut config, None)?;
+    Ok(Controller { client: client(runtime, config)?, path })
 }
 
 /// Connects as the kubeconfig says, or as a Pod does.
@@ -133,9 +138,11 @@ pub fn connect(args: &ClusterArgs) -> Result<Cluster> {
                     )));
                 }
                 let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
+                let through = proxy::of_context(&kubeconfig, &context);
+                let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
                     Failure::unavailable(format!("the context {context} of the kubeconfig can't be used: {error}"))
                 })?;
+                proxy::set(&mut config, through.as_deref())?;
                 Ok((config, context))
             }
             Err(error) => {

@@ -1,16 +1,18 @@
 //! `kubeseal` against the controller, through the API server's service proxy, with the rights that are shipped for everybody: every line of docs/kubeseal.md that a cluster has a part in. What needs none is in cli/tests.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bulla::bitnami::{BitnamiSealedSecret, Certificate, open};
 use bulla::metadata::BITNAMI_KEY_LABEL;
-use bulla_tests::{binary, eventually, netns, skip};
+use bulla_tests::{binary, build_established, eventually, netns, skip, write_private};
 use kube::api::ListParams;
 use serde_json::Value;
 
@@ -232,5 +234,192 @@ async fn who_may_not_is_told_so_and_what_is_not_there_as_well() -> Result<()> {
     let mut command = kubeseal.command(&["--fetch-cert"]);
     command.env("SEALED_SECRETS_CONTROLLER_NAMESPACE", &kubeseal.system).env("KUBECONFIG", &kubeseal.kubeconfig);
     well(&kubeseal.run(command, "")?)?;
+    world.finish().await
+}
+
+/// A proxy on this machine, for CONNECT and SOCKS5. It tells of each tunnel where it leads, and with which credentials.
+fn proxy() -> Result<(String, mpsc::Receiver<(String, String)>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let (told, tunnels) = mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let told = told.clone();
+            // A tunnel that breaks is the client's failure.
+            std::thread::spawn(move || tunnel(client, &told).ok());
+        }
+    });
+    Ok((address, tunnels))
+}
+
+fn tunnel(mut client: TcpStream, told: &mpsc::Sender<(String, String)>) -> Result<()> {
+    let mut first = [0];
+    client.read_exact(&mut first)?;
+    let (target, credentials, done) = if first[0] == 5 {
+        let mut count = [0];
+        client.read_exact(&mut count)?;
+        client.read_exact(&mut vec![0; count[0].into()])?;
+        client.write_all(&[5, 0])?;
+        let mut head = [0; 4];
+        client.read_exact(&mut head)?;
+        ensure!(head == [5, 1, 0, 1], "an address of IPv4: {head:?}");
+        let mut to = [0; 6];
+        client.read_exact(&mut to)?;
+        let [a, b, c, d, high, low] = to;
+        let port = u16::from_be_bytes([high, low]);
+        (format!("{a}.{b}.{c}.{d}:{port}"), String::new(), vec![5, 0, 0, 1, 0, 0, 0, 0, 0, 0])
+    } else {
+        let mut head = first.to_vec();
+        while !head.ends_with(b"\r\n\r\n") {
+            client.read_exact(&mut first)?;
+            head.extend(first);
+        }
+        let head = String::from_utf8(head)?;
+        let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).context("CONNECT")?;
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("proxy-authorization: "));
+        let credentials = line.and_then(|line| line.split(' ').nth(2)).unwrap_or_default();
+        (target.to_owned(), credentials.to_owned(), b"HTTP/1.1 200 OK\r\n\r\n".to_vec())
+    };
+    let mut server = TcpStream::connect(&target)?;
+    told.send((target, credentials))?;
+    client.write_all(&done)?;
+    let (mut up, mut down) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut up, &mut down).ok());
+    std::io::copy(&mut server, &mut client)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn through_the_proxy_that_a_flag_or_the_kubeconfig_names() -> Result<()> {
+    let Some((world, kubeseal)) = published("kubeseal-proxy").await? else { return Ok(()) };
+    let (address, tunnels) = proxy()?;
+    let server = world.cluster.server().trim_start_matches("https://").to_owned();
+    let led = |credentials: &str| -> Result<()> {
+        let first = tunnels.recv_timeout(SOON)?;
+        ensure!(first == (server.clone(), credentials.to_owned()), "{first:?}");
+        while tunnels.try_recv().is_ok() {}
+        Ok(())
+    };
+    let fetch = |url: &str| kubeseal.ask(&["--fetch-cert", "--proxy-url", url], "");
+    for (url, credentials) in [
+        (format!("http://{address}"), String::new()),
+        (format!("http://anna:hunter2%40proxy@{address}"), BASE64_STANDARD.encode("anna:hunter2@proxy")),
+        (format!("socks5://{address}"), String::new()),
+    ] {
+        ensure!(well(&fetch(&url)?)?.starts_with("-----BEGIN CERTIFICATE-----"));
+        led(&credentials)?;
+    }
+    // Sealed texts go through it too.
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: {}}}\nstringData: {{a: x}}\n",
+        world.app
+    );
+    let sealed = well(&kubeseal.ask(&["--proxy-url", &format!("http://{address}")], &secret)?)?;
+    led("")?;
+    well(&kubeseal.ask(&["--validate", "--proxy-url", &format!("http://{address}")], &sealed)?)?;
+    led("")?;
+
+    // The kubeconfig's; the flag goes before it. The rest of the program goes through it as well.
+    let mut config: Value = serde_yaml::from_str(&fs::read_to_string(&kubeseal.kubeconfig)?)?;
+    config["clusters"][0]["cluster"]["proxy-url"] = format!("http://{address}").into();
+    let through = kubeseal.dir.path().join("through");
+    write_private(&through, config.to_string().as_bytes())?;
+    let through = through.display().to_string();
+    let at = ["--kubeconfig", &through, "--controller-namespace", &kubeseal.system];
+    well(&kubeseal.run(kubeseal.command(&[&["--fetch-cert"][..], &at].concat()), "")?)?;
+    led("")?;
+    let mut bulla = Command::new(binary("bulla")?);
+    bulla.args(["recipients"]).args(at).current_dir(kubeseal.dir.path()).env_clear().env("HOME", kubeseal.dir.path());
+    let shown = bulla.output()?;
+    ensure!(shown.status.success() && shown.stdout.windows(6).any(|word| word == b"age1pq"), "{shown:?}");
+    led("")?;
+    let gone = [&["--fetch-cert", "--proxy-url", "http://127.0.0.1:1"][..], &at].concat();
+    refused(&kubeseal.run(kubeseal.command(&gone), "")?, "cannot get sealed secret service")?;
+    ensure!(tunnels.try_recv().is_err());
+
+    // This machine is reached without what the environment names; and what is no proxy is said, without its password.
+    let mut command = kubeseal.command(&["--fetch-cert"]);
+    command.args(["--kubeconfig", &kubeseal.kubeconfig, "--controller-namespace", &kubeseal.system]);
+    command.env("HTTPS_PROXY", format!("http://{address}"));
+    well(&kubeseal.run(command, "")?)?;
+    ensure!(tunnels.try_recv().is_err());
+    let wrong = fetch("ftp://anna:hunter2@proxy.test")?;
+    refused(&wrong, "the proxy proxy.test is no URL of a proxy")?;
+    ensure!(!String::from_utf8_lossy(&wrong.stderr).contains("hunter2"));
+    world.finish().await
+}
+
+/// The established command, built from its module.
+async fn established_command() -> Result<PathBuf> {
+    Ok(tokio::task::spawn_blocking(build_established).await??.join("kubeseal"))
+}
+
+#[tokio::test]
+async fn every_flag_of_the_established_command_is_known() -> Result<()> {
+    let help = Command::new(established_command().await?).arg("--help").output()?;
+    let help = [help.stdout, help.stderr].concat();
+    let help = String::from_utf8_lossy(&help);
+    let flags: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.split_once("--").filter(|(before, _)| before.trim().len() <= 3)?.1.split(' ').next())
+        .collect();
+    ensure!(flags.len() > 40 && flags.contains(&"proxy-url") && flags.contains(&"merge-into"), "{flags:?}");
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("kubeseal");
+    std::os::unix::fs::symlink(binary("bulla")?, &program)?;
+    for flag in flags {
+        // What the flag makes of the word is its own; that there is such a flag is what counts.
+        let run = Command::new(&program).args([&format!("--{flag}=1"), "--version"]).env_clear().output()?;
+        let err = String::from_utf8_lossy(&run.stderr);
+        ensure!(!err.contains("unknown flag") && !err.contains("unexpected argument"), "--{flag}: {err}");
+    }
+    let unknown = Command::new(&program).arg("--no-such-flag=1").env_clear().output()?;
+    ensure!(String::from_utf8_lossy(&unknown.stderr).contains("--no-such-flag"), "{unknown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_established_command_works_with_this_controller() -> Result<()> {
+    let Some((mut world, mut kubeseal)) = published("kubeseal-theirs").await? else { return Ok(()) };
+    world.guard("hunter2-theirs");
+    let (ours, theirs) = (kubeseal.program.clone(), established_command().await?);
+    kubeseal.program = theirs.clone();
+    let certificate = well(&kubeseal.ask(&["--fetch-cert"], "")?)?;
+    ensure!(Certificate::from_pem(certificate.as_bytes())?.fingerprint() == PAIRS[0].certificate().fingerprint());
+    let secret = |scope: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: {}\n  labels: {{app: db}}\n{scope}\
+             stringData: {{a: hunter2-theirs, b: hunter2-theirs}}\n",
+            world.app
+        )
+    };
+    for scope in ["strict", "namespace-wide", "cluster-wide"] {
+        let annotations = match scope {
+            "strict" => String::new(),
+            wide => format!("  annotations: {{sealedsecrets.bitnami.com/{wide}: 'true'}}\n"),
+        };
+        // Each seals, and the other's front and this controller take it.
+        for (sealer, opener) in [(&theirs, &ours), (&ours, &theirs)] {
+            kubeseal.program = sealer.clone();
+            let sealed = well(&kubeseal.ask(&[], &secret(&annotations))?)?;
+            kubeseal.program = opener.clone();
+            well(&kubeseal.ask(&["--validate"], &sealed)?)?;
+            let renewed = well(&kubeseal.ask(&["--re-encrypt"], &sealed)?)?;
+            ensure!(opens_with(&PAIRS[0], &renewed)? && renewed != sealed, "{renewed}");
+            ensure!(only(&renewed)?.spec.template == only(&sealed)?.spec.template, "{sealed}\n{renewed}");
+            let moved = sealed.replace("\"db\"", "\"other\"");
+            let run = kubeseal.ask(&["--validate"], &moved)?;
+            ensure!(run.status.success() == (scope != "strict"), "{scope} {run:?}");
+            kubeseal.write("key.pem", &PAIRS[0].private_key)?;
+            let open = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
+            let opened = well(&kubeseal.run(kubeseal.command(&open), &renewed)?)?;
+            let opened: Value = serde_json::from_str(&opened)?;
+            ensure!(opened["data"]["a"] == BASE64_STANDARD.encode("hunter2-theirs"), "{scope}");
+        }
+    }
+    // What it asks for in vain.
+    kubeseal.program = theirs;
+    let none = kubeseal.ask(&["--fetch-cert", "--controller-name", "other"], "")?;
+    ensure!(!none.status.success());
     world.finish().await
 }

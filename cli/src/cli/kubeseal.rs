@@ -156,7 +156,7 @@ pub struct KubectlArgs {
     /// Act with this UID
     #[arg(long, value_name = "UID", env = "SEALED_SECRETS_AS_UID")]
     pub as_uid: Option<String>,
-    /// Connect through this proxy (not in this version)
+    /// Connect through this proxy: http, https or socks5 (else the kubeconfig's, else $HTTPS_PROXY)
     #[arg(long, value_name = "URL", env = "SEALED_SECRETS_PROXY_URL")]
     pub proxy_url: Option<String>,
     /// For how long to wait for an answer, as in 30s; 0 is for ever

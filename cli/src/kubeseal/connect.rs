@@ -230,6 +230,8 @@ impl Controller {
         let runtime = cluster::runtime()?;
         let kubectl = &args.cluster;
         let kubeconfig = overridden(kubectl, kubeconfig(kubectl)?)?;
+        let through = kubeconfig.as_ref().and_then(|kubeconfig| cluster::proxy::of_context(kubeconfig, OWN));
+        let is_pod = kubeconfig.is_none();
         let mut config = match kubeconfig {
             Some(kubeconfig) => {
                 let options = KubeConfigOptions::default();
@@ -242,6 +244,9 @@ impl Controller {
                     .help("--kubeconfig FILE says which cluster; --cert FILE seals without one")
             })?,
         };
+        if !is_pod {
+            cluster::proxy::set(&mut config, through.as_deref())?;
+        }
         if let Some(text) = given(&kubectl.request_timeout) {
             config.read_timeout = duration(text)
                 .ok_or_else(|| {
