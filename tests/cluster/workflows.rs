@@ -15,29 +15,29 @@ use super::world::{SOON, World};
 const FILE: &str = "apps/shop/prod/db.sealed.yaml";
 
 /// A clone of a repository, and a kubeconfig with a context for each cluster.
-struct Desk {
+pub struct Desk {
     dir: tempfile::TempDir,
 }
 
 /// How a command ended.
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Run {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Run {
-    fn well(self) -> Result<Self> {
+    pub fn well(self) -> Result<Self> {
         ensure!(self.code == Some(0), "{:?}\n{}\n{}", self.code, self.out, self.err);
         Ok(self)
     }
 
-    fn ends(self, code: i32) -> Result<Self> {
+    pub fn ends(self, code: i32) -> Result<Self> {
         ensure!(self.code == Some(code), "{:?}\n{}\n{}", self.code, self.out, self.err);
         Ok(self)
     }
 
-    fn says(self, words: &[&str]) -> Result<Self> {
+    pub fn says(self, words: &[&str]) -> Result<Self> {
         for word in words {
             ensure!(self.err.contains(word), "{word:?} is not in\n{}", self.err);
         }
@@ -46,7 +46,7 @@ impl Run {
 }
 
 impl Desk {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let desk = Self { dir: tempfile::tempdir()? };
         fs::create_dir_all(desk.path("apps/shop/prod"))?;
         fs::write(desk.path(".gitignore"), "*.txt\n*.age\nkubeconfig\nvalue\n")?;
@@ -54,16 +54,16 @@ impl Desk {
         Ok(desk)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn read(&self, name: &str) -> Result<String> {
+    pub fn read(&self, name: &str) -> Result<String> {
         fs::read_to_string(self.path(name)).with_context(|| name.to_owned())
     }
 
     /// Contexts of these names for these clusters.
-    fn know(&self, contexts: &[(&str, &World)]) -> Result<()> {
+    pub fn know(&self, contexts: &[(&str, &World)]) -> Result<()> {
         let (_, first) = contexts.first().context("a context")?;
         let text = fs::read_to_string(first.cluster.kubeconfig())?;
         let mut config: Value = serde_yaml::from_str(&text)?;
@@ -75,7 +75,7 @@ impl Desk {
         write_private(&self.path("kubeconfig"), config.to_string().as_bytes())
     }
 
-    fn command(&self, program: PathBuf) -> Command {
+    pub fn command(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path());
         command.env("KUBECONFIG", self.path("kubeconfig"));
@@ -85,12 +85,12 @@ impl Desk {
         command
     }
 
-    fn bulla(&self, words: &[&str]) -> Result<Run> {
+    pub fn bulla(&self, words: &[&str]) -> Result<Run> {
         let mut command = self.command(binary("bulla")?);
         Ok(told(&command.args(words).stdin(Stdio::null()).output()?))
     }
 
-    fn well(&self, words: &[&str]) -> Result<Run> {
+    pub fn well(&self, words: &[&str]) -> Result<Run> {
         self.bulla(words)?.well().with_context(|| format!("bulla {}", words.join(" ")))
     }
 
@@ -102,20 +102,21 @@ impl Desk {
         told(&child.wait_with_output()?).well()
     }
 
-    fn git(&self, words: &[&str]) -> Result<String> {
+    pub fn git(&self, words: &[&str]) -> Result<String> {
         let mut command = self.command("git".into());
         command.args(["-c", "user.name=t", "-c", "user.email=t@example.test", "-c", "commit.gpgsign=false"]);
         let run = told(&command.args(words).stdin(Stdio::null()).output()?).well();
         Ok(run.with_context(|| format!("git {}", words.join(" ")))?.out)
     }
 
-    fn commit(&self, message: &str) -> Result<()> {
+    pub fn commit(&self, message: &str) -> Result<()> {
         self.git(&["add", "."])?;
         self.git(&["commit", "-qm", message]).map(drop)
     }
 }
 
-fn told(output: &Output) -> Run {
+/// What a command said.
+pub fn told(output: &Output) -> Run {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Run { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }

@@ -112,7 +112,13 @@ impl World {
             None => cluster.namespace(prefix).await?,
         };
         let served = vec![format!("--watch-namespace={app}")];
-        let world = Self {
+        let world = Self { served, suffix, ..Self::without_anything(cluster, system, app)? };
+        cluster.apply(&world.rights(true)?).await?;
+        Ok(world)
+    }
+
+    fn without_anything(cluster: &'static ControlPlane, system: String, app: String) -> Result<Self> {
+        Ok(Self {
             cluster,
             client: cluster.client()?,
             system,
@@ -120,14 +126,22 @@ impl World {
             dir: tempfile::tempdir()?,
             controller: None,
             args: Vec::new(),
-            served,
+            served: Vec::new(),
             http_addr: "127.0.0.1:0".to_owned(),
-            suffix,
+            suffix: String::new(),
             logs: Vec::new(),
             secrets: Vec::new(),
-        };
-        cluster.apply(&world.rights(true)?).await?;
-        Ok(world)
+        })
+    }
+
+    /// A control plane of its own with nothing of Bulla's in it: a controller of the namespace `system`, once it is started, serves
+    /// the whole cluster with the rights that somebody has given it by then.
+    pub async fn untouched(prefix: &str, system: &str) -> Result<Self> {
+        let plane = tokio::task::spawn_blocking(ControlPlane::start).await??;
+        // As the shared one, it ends with the process.
+        let plane: &'static ControlPlane = Box::leak(Box::new(plane));
+        let app = plane.namespace(prefix).await?;
+        Self::without_anything(plane, system.to_owned(), app)
     }
 
     /// The shipped RBAC for these namespaces, as for a namespaced installation.
