@@ -1,5 +1,7 @@
 //! Files of Bitnami's format brought over by the cluster: nobody sees a value, and the native twin makes the same Secret.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -140,5 +142,103 @@ async fn the_cluster_seals_files_anew_and_only_their_texts_change() -> Result<()
         "{err}"
     );
     ensure!(std::fs::read_to_string(dir.path().join("db.yaml"))? == after);
+    world.finish().await
+}
+
+/// Somebody between the program and the controller, who changes answers. Returns where it is asked.
+fn between(controller: String, change: fn(String) -> String) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // Who breaks off is told by the program's own failure.
+            _ = pass_on(client, &controller, change);
+        }
+    });
+    Ok(format!("http://{address}"))
+}
+
+fn pass_on(mut client: TcpStream, controller: &str, change: fn(String) -> String) -> Result<()> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        request.extend(byte);
+    }
+    let head = String::from_utf8(request)?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    client.read_exact(&mut body)?;
+    let mut server = TcpStream::connect(controller)?;
+    let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    server.write_all(&[head.as_bytes(), &body].concat())?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    client.write_all(change(answer).as_bytes())?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pinned_native_key_proves_who_sealed_files_of_the_old_format_anew() -> Result<()> {
+    let (mut world, dir, url) = world("reseal-proven").await?;
+    let theirs = world.seal_theirs(&PAIRS[0], "db", Scope::Strict, &[("a", "hunter2-proven"), ("b", "hunter2-also")]);
+    let native = world.seal("other", &[("a", "hunter2-native")]).await?;
+    std::fs::create_dir_all(dir.path().join(".git"))?;
+    std::fs::create_dir(dir.path().join(".bulla"))?;
+    std::fs::rename(dir.path().join("prod.pub"), dir.path().join(".bulla/prod.pub"))?;
+    std::fs::write(dir.path().join(".bulla/prod-rsa.pem"), &PAIRS[0].certificate)?;
+    std::fs::write(
+        dir.path().join(".bulla.yaml"),
+        "version: 1\nrecipients:\n  prod: {file: .bulla/prod.pub, context: prod}\n  prod-rsa: {file: .bulla/prod-rsa.pem}\n\
+         rules:\n  - {path: '*.bulla.yaml', recipients: [prod]}\n  - {path: '**', recipients: [prod-rsa]}\n",
+    )?;
+    let text = format!("# kept\n{}", &*yaml(&[Tree::bitnami(&theirs)]));
+    std::fs::write(dir.path().join("db.yaml"), &text)?;
+    let twin = serde_json::to_string_pretty(&native)?;
+    std::fs::write(dir.path().join("other.bulla.yaml"), &twin)?;
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name));
+
+    // Another text for the first item of the answer; no proof; another proof: nothing is taken.
+    let address = url.trim_start_matches("http://").to_owned();
+    let changes: [fn(String) -> String; 3] = [
+        |answer| {
+            let Some(at) = answer.find("\"a\":\"").map(|at| at + 40) else { return answer };
+            let other = if answer.as_bytes()[at] == b'A' { "B" } else { "A" };
+            format!("{}{other}{}", &answer[..at], &answer[at + 1..])
+        },
+        |answer| answer.replacen("bulla-proof: ", "bulla-other: ", 1),
+        |answer| {
+            let Some(at) = answer.find("bulla-proof: ").map(|at| at + 13) else { return answer };
+            let other = if answer.as_bytes()[at] == b'A' { "B" } else { "A" };
+            format!("{}{other}{}", &answer[..at], &answer[at + 1..])
+        },
+    ];
+    for change in changes {
+        let lying = between(address.clone(), change)?;
+        let refused = bulla(dir.path(), &lying, &["reseal", "db.yaml", "--live"])?;
+        let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(!refused.status.success() && err.contains("error"), "{err}");
+        ensure!(read("db.yaml")? == text, "{err}");
+    }
+    // And in the middle of it all nobody who only passes on.
+    let honest = between(address, |answer| answer)?;
+    let told = well(&bulla(dir.path(), &honest, &["reseal", "db.yaml", "--live"])?)?;
+    ensure!(told.contains("resealed 1 of 1 file for prod-rsa (rsa:") && !told.contains("nobody can prove"), "{told}");
+    let after = read("db.yaml")?;
+    let changed = text.lines().zip(after.lines()).filter(|(before, after)| before != after).count();
+    ensure!(changed == 2, "{after}");
+    let stream = bulla::manifest::Stream::read(after.as_bytes())?;
+    let object = stream.objects().next().context("an object")?.bitnami()?.sealed;
+    let opened = open(&object, &[&PAIRS[0].key()], None)?;
+    ensure!(
+        opened.secret.data["a"].expose() == b"hunter2-proven" && opened.secret.data["b"].expose() == b"hunter2-also"
+    );
+    // A tree with files of both formats: each by its own rule.
+    let told = well(&bulla(dir.path(), &url, &["reseal", ".", "--live"])?)?;
+    ensure!(told.contains("resealed 1 of 1 file for prod-rsa") && told.contains("1 was current"), "{told}");
+    ensure!(read("other.bulla.yaml")? == twin && read("db.yaml")? != after);
     world.finish().await
 }
