@@ -104,7 +104,7 @@ impl Words {
                 return (keystore::is_one(name) && keystore::has_private_key(bytes)).then(|| key_store(name));
             }
             // What is no UTF-8 is told of whatever it holds.
-            let parse = self.is_worth_parsing(sort, bytes)
+            let parse = self.is_worth_parsing(name, sort, bytes)
                 || rules::bul003::is_secrets_file(name)
                 || (sort == Sort::Manifest && std::str::from_utf8(bytes).is_err());
             if !parse && !self.is_worth_searching(sort, bytes) {
@@ -201,7 +201,7 @@ impl Words {
                 // An object, or what may have been a Secret before it was shortened.
                 let object = (is("apiVersion") && is("kind")) || (is("Secret") && is("ata"));
                 let variables = is("name:") && is("value:");
-                if !(object || variables) || !self.is_worth_parsing(Sort::Manifest, fragment.text.as_bytes()) {
+                if !(object || variables) || !self.is_worth_parsing("", Sort::Manifest, fragment.text.as_bytes()) {
                     continue;
                 }
                 let line = cx.lines.line(fragment.start);
@@ -451,7 +451,8 @@ mod tests {
     fn passed_over(words: &Words, name: &str, bytes: &[u8]) -> Vec<String> {
         let sort = sort(name);
         let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-        if utf16 || is_binary(bytes) || std::str::from_utf8(bytes).is_err() || words.is_worth_parsing(sort, bytes) {
+        if utf16 || is_binary(bytes) || std::str::from_utf8(bytes).is_err() || words.is_worth_parsing(name, sort, bytes)
+        {
             return Vec::new();
         }
         if rules::bul003::is_secrets_file(name) {

@@ -1,5 +1,7 @@
 //! The words that are looked for in every byte, and whether a file is worth more than that.
 
+use std::cell::OnceCell;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::scan::Sort;
@@ -80,6 +82,10 @@ const SURE: &[&str] = &[
     "<<<<<<< ",
     "\n\t",
     "ecretStore",
+    // Of a kubeconfig every token counts, whatever it looks like.
+    "current-context",
+    "clusters:",
+    "clusters\"",
     "@tcp(",
     "@unix(",
     "stringData",
@@ -153,13 +159,15 @@ impl Words {
     }
 
     /// Whether names in these bytes may say that a value is secret.
-    pub fn is_worth_parsing(&self, sort: Sort, bytes: &[u8]) -> bool {
+    pub fn is_worth_parsing(&self, name: &str, sort: Sort, bytes: &[u8]) -> bool {
         if sort == Sort::Text {
             return false;
         }
         if !is_manifest(sort) {
             return self.names.is_match(bytes) || matches!(sort, Sort::Logins(_));
         }
+        let data = OnceCell::new();
+        let weight = || *data.get_or_init(|| glance::is_data(name, bytes));
         let mut from = 0;
         for found in self.names.find_iter(bytes) {
             if found.start() < from {
@@ -174,7 +182,7 @@ impl Words {
                     }
                 }
                 _ => {
-                    let (end, active) = glance::word(bytes, found.start());
+                    let (end, active) = glance::word(bytes, found.start(), &weight);
                     if active {
                         return true;
                     }
@@ -208,16 +216,19 @@ mod tests {
             [Word::Claims, Word::Vendor(6), Word::PrivateKey]
         );
         assert!(words.is_worth_parsing(
+            "a.yaml",
             Sort::Manifest,
             b"kind: Secret
 "
         ));
         assert!(words.is_worth_parsing(
+            "a.yaml",
             Sort::Manifest,
             b"url: https://a:b@c
 "
         ));
         assert!(!words.is_worth_parsing(
+            "a.yaml",
             Sort::Manifest,
             b"url: https://a/b@c
 secretName: a
