@@ -66,7 +66,15 @@ pub fn without_templates(text: &str) -> String {
                 // It can stand there without changing what is around it.
                 Some(value) if stands_alone(&value) => {
                     out.push_str(&value);
-                    out.extend(std::iter::repeat_n(' ', end - value.len()));
+                    // What goes on behind it belongs to the same word.
+                    let goes_on =
+                        after.starts_with(|c: char| !(c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '}' | ']')));
+                    if goes_on {
+                        out.push(HOLE);
+                        out.extend(std::iter::repeat_n('_', end - value.len() - HOLE.len_utf8()));
+                    } else {
+                        out.extend(std::iter::repeat_n(' ', end - value.len()));
+                    }
                 }
                 found => {
                     let hole = if found.is_some() { LITERAL } else { HOLE };
@@ -83,10 +91,11 @@ pub fn without_templates(text: &str) -> String {
 /// Whether a literal is read as the same text without quotes, in quotes of both kinds and in brackets.
 fn stands_alone(value: &str) -> bool {
     value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == HOLE)
-        && !value.ends_with(':')
+        && !value.ends_with([':', ' '])
+        && !value.contains(": ")
         && value.chars().all(|c| {
             c.is_ascii_alphanumeric()
-                || matches!(c, '.' | '_' | '+' | '/' | '=' | '@' | '$' | '%' | '^' | '~' | '-' | ':' | HOLE)
+                || matches!(c, '.' | '_' | '+' | '/' | '=' | '@' | '$' | '%' | '^' | '~' | '-' | ':' | ' ' | HOLE)
         })
 }
 
@@ -388,6 +397,7 @@ mod tests {
             ("a: {{ x | default('hunter2') }}", "hunter2"),
             ("{{- $p := .Values.x | default \"hunter2\" }}\na: {{ $p }}", "hunter2"),
             ("a: {{ printf \"hunter2\" | b64enc }}", "hunter2"),
+            ("a: {{ default \"my words\" .x }}", "my words"),
             ("a: {{ printf \"%s\" \"hunter2\" | b64enc }}", "hunter2"),
             ("a: {{ printf \"app:hunter2\" | b64enc }}", "app:hunter2"),
         ] {

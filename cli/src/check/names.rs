@@ -67,6 +67,13 @@ const ABOUT: &[&str] = &[
     "api", "app", "apps",
 ];
 
+/// Words of these that say whose a secret is, below a mapping of secrets: `secrets: {api: x}`.
+#[rustfmt::skip]
+const WHOSE: &[&str] = &[
+    "api", "app", "apps", "auth", "authentication", "backend", "cache", "client", "clients", "controller", "database", "db", "driver", "engine",
+    "hook", "login", "manager", "message", "page", "provider", "queue", "recovery", "refresh", "server", "service", "services", "store",
+];
+
 /// Words that name a secret by themselves, also at the end of a word: `dbpassword`, `mysqlpasswd`.
 #[rustfmt::skip]
 const SECRET: &[&str] = &[
@@ -133,7 +140,7 @@ const FORMS: &[&str] = &[
 #[rustfmt::skip]
 const NAMING: &[&str] = &[
     "existing", "use", "enable", "automount", "mount", "create", "max", "min", "num", "public", "csrf", "image", "pull", "tls",
-    "external", "key", "config", "env", "envs", "vars", "ca", "cert", "certificate", "db", "database", "from", "k8s", "kubernetes",
+    "external", "key", "config", "env", "envs", "vars", "ca", "cert", "certificate", "from", "k8s", "kubernetes",
     "ref", "name", "target", "source", "generic", "opaque", "ssl", "has", "is", "with", "no", "without", "objstore", "extra", "additional",
     "credentials", "credential", "creds", "password", "passwords", "token", "tokens", "pass", "repository", "registry", "docker",
     "next", "page", "continue", "cancellation", "cancel", "design", "syntax", "lexer", "max", "sync",
@@ -210,7 +217,7 @@ pub fn holds_secrets(name: &str) -> bool {
 /// Whether a name is about something else than what is secret, below a mapping of secrets.
 pub fn is_about(name: &str) -> bool {
     let words = words(name);
-    words.last().is_some_and(|word| ABOUT.contains(&word.as_str()))
+    words.last().is_some_and(|word| ABOUT.contains(&word.as_str()) && !WHOSE.contains(&word.as_str()))
 }
 
 fn said(words: &[String]) -> Says {
@@ -384,6 +391,7 @@ mod tests {
         assert_eq!(says_of_elements("imagePullSecrets"), Says::Perhaps);
         assert_eq!(says_of_elements("names"), Says::Nothing);
         assert!(holds_secrets("secrets") && holds_secrets("apiKeys") && holds_secrets("secretContents"));
+        assert!(is_about("secretStore.name") && !is_about("api") && !is_about("database"));
         assert!(!holds_secrets("imagePullSecretNames") && !holds_secrets("publicKeys") && !holds_secrets("data"));
     }
 }

@@ -1,6 +1,6 @@
 //! Through a document, node by node: which rule looks at what stands where.
 
-use bulla::manifest::{Node, NodeKind, Stream};
+use bulla::manifest::{Node, NodeKind, Stream, Style};
 
 use super::cx::{Cx, Named};
 use super::names::{self, Says};
@@ -163,7 +163,7 @@ fn is_description(root: &Node) -> bool {
 fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
     let key = path.key.unwrap_or_default();
     match &node.kind {
-        NodeKind::Scalar { value, .. } => {
+        NodeKind::Scalar { value, style, .. } => {
             // A text that an alias repeats was read where it stands.
             if path.place != Place::Object && node.alias.is_some() {
                 return;
@@ -175,7 +175,7 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
             rules::bul002::scalar(cx, node, key);
             if rules::bul004::is_script(key) && path.place != Place::Quiet {
                 rules::bul004::script(cx, node, path.object);
-            } else if value.contains('\n') || is_json(value) {
+            } else if value.contains('\n') || is_json(value) || matches!(style, Style::Literal | Style::Folded) {
                 text(cx, node, value, path);
             }
         }
@@ -245,6 +245,8 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 let environment = rules::bul004::is_environment(key);
                 // Of Compose: arguments of a build.
                 let environment = environment || (key == "args" && entry.value.entries().is_some());
+                // `secretEnv`: what stands there is secret, whatever it is called.
+                let environment = environment && !(names::holds_secrets(key) && entry.value.entries().is_some());
                 if environment && path.place != Place::Quiet {
                     rules::bul004::environment(cx, &entry.value, path.object);
                 } else if !path.environment {
@@ -281,7 +283,7 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
     let found = match &entry.value.kind {
         NodeKind::Scalar { value, .. } => {
             let mut says = names::says(name);
-            if says == Says::Nothing && path.below && !names::is_about(name) {
+            if says == Says::Nothing && path.below && !names::is_about(key) {
                 says = Says::Perhaps;
             }
             judge::node_as(says, name, &entry.value)
