@@ -54,8 +54,17 @@ fn unquoted(text: &str) -> &str {
     text
 }
 
+/// `-c`, `-lc`, `-exc` of a shell.
+fn is_script_flag(text: &str) -> bool {
+    text.len() <= 4 && text.starts_with('-') && text.ends_with('c') && !text.starts_with("--")
+}
+
 /// Gives the name of each literal secret, and where its word is.
 pub fn literals(words: &[Token<'_>], mut each: impl FnMut(&str, usize)) {
+    each_literal(words, &mut each);
+}
+
+fn each_literal(words: &[Token<'_>], each: &mut dyn FnMut(&str, usize)) {
     let program =
         |known: &[&str]| words.iter().any(|word| known.contains(&word.text.rsplit('/').next().unwrap_or(word.text)));
     let mut index = 0;
@@ -66,6 +75,16 @@ pub fn literals(words: &[Token<'_>], mut each: impl FnMut(&str, usize)) {
             continue;
         }
         let next = words.get(index).copied();
+        // sh -c "…": a command of its own.
+        if let Some(script) = next.filter(|next| is_script_flag(text) && next.text.contains(' ')) {
+            let inner = tokens(script.text);
+            // What stands in it has no such flag itself: it is not read deeper.
+            if !inner.iter().any(|word| is_script_flag(word.text)) {
+                each_literal(&inner, &mut |name, _| each(name, script.at));
+            }
+            index += 1;
+            continue;
+        }
         if let Some(flag) = text.strip_prefix('-') {
             let flag = flag.strip_prefix('-').unwrap_or(flag);
             let (name, value, at) = match (flag.split_once('='), next) {
@@ -155,6 +174,7 @@ mod tests {
             ("curl -u deployer:M3rry https://api.example.org", "u"),
             ("app --token f3Lq9TzX0vKw", "--token"),
             ("redis-cli -a w4lnut ping", "a"),
+            ("sh -c \"export PW=1; app --api-token f3Lq9TzX\"", "--api-token"),
             ("git clone https://bot:cr0w-17@git.example.org/a.git", "a URL"),
         ] {
             assert_eq!(of(line), [name], "{line}");

@@ -8,7 +8,7 @@ use super::value::{HOLE, LITERAL, Verdict, assess};
 
 /// Whether there is anything of a template in it.
 pub fn is_templated(text: &str) -> bool {
-    text.contains("{{") || text.contains("{%") || text.contains("<%")
+    text.contains("{{") || text.contains("{%") || text.contains("<%") || (text.contains("{#") && text.contains("#}"))
 }
 
 /// Whether it is a template, and not only a text with expressions in quotes, as alerts and workflows have them.
@@ -28,7 +28,7 @@ pub fn without_templates(text: &str) -> String {
     let mut rest = text;
     let mut line_start = 0;
     while let Some(c) = rest.chars().next() {
-        let end = [("{{", "}}"), ("{%", "%}"), ("<%", "%>")]
+        let end = [("{{", "}}"), ("{%", "%}"), ("<%", "%>"), ("{#", "#}")]
             .iter()
             .find(|(open, _)| rest.starts_with(open))
             .and_then(|(_, close)| rest[2..].find(close).map(|at| at + 4));

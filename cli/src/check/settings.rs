@@ -52,8 +52,20 @@ pub fn form(name: &str, text: &str) -> Form {
 /// Gives each pair of a text, in the order of its lines.
 pub fn pairs<'t>(form: Form, text: &'t str, mut each: impl FnMut(Pair<'t>)) {
     let mut offset = 0;
+    // The end of the comment over several lines that a line is in.
+    let mut comment: Option<&str> = None;
     for whole in text.split_inclusive('\n') {
         let line = whole.trim_end();
+        if let Some(end) = comment {
+            comment = comment.filter(|_| !line.contains(end));
+            offset += whole.len();
+            continue;
+        }
+        let bare = line.trim_start();
+        comment = [("<!--", "-->"), ("/*", "*/")]
+            .into_iter()
+            .find(|(open, end)| bare.starts_with(open) && !bare.contains(end))
+            .map(|(_, end)| end);
         // Longer lines are no settings that somebody wrote.
         if line.len() <= 16 * 1024 {
             let mut give = |name: &'t str, value: &'t str, at: usize, loose: bool| {
@@ -318,6 +330,10 @@ fn directive<'t>(line: &'t str, give: &mut Give<'_, 't>) {
     if words.len() < 2 || words.len() > 6 || line.ends_with(',') {
         return;
     }
+    // A sentence.
+    if words.len() > 2 && line.ends_with(['.', '!', '?']) {
+        return;
+    }
     for (index, name) in words.iter().enumerate() {
         if !name.bytes().all(is_name_byte) || name.starts_with('/') {
             continue;
@@ -354,6 +370,9 @@ mod tests {
     #[test]
     fn pairs_of_all_forms_are_read() {
         has("a.properties", "db.password=hunter2 \n", ("db.password", "hunter2"));
+        has("a.xml", "<!--\n<password>old</password>\n-->\n<password>x1</password>", ("password", "x1"));
+        assert_eq!(all("a.xml", "<a>\n<!--\n<password>old</password>\n-->\n</a>"), []);
+        assert_eq!(all("a.js", "/* old\npassword: \"x\"\n*/\n"), []);
         has("a.ini", "[db]\npassword = \"\"\"Sn#w;7\"\"\"", ("password", "Sn#w;7"));
         has("a.ini", "PWD = Ember9 ; a comment", ("PWD", "Ember9"));
         has("a.toml", "bind_password = \"l0rry\"", ("bind_password", "l0rry"));

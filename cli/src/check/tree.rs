@@ -323,7 +323,9 @@ fn chpasswd(cx: &Cx<'_>, logins: &bulla::manifest::Entry, path: &Path<'_>) {
 fn is_bound(key: &str, path: &Path<'_>) -> bool {
     let Some(object) = path.object.filter(|_| path.place == Place::Object) else { return false };
     let sealed = object.kind == "SealedSecret" && matches!(path.key, Some("items" | "envelopes" | "encryptedData"));
-    sealed || (matches!(key, "secretKey" | "property" | "version") && object.kind.ends_with("ExternalSecret"))
+    sealed
+        || (matches!(key, "secretKey" | "property" | "version")
+            && (object.kind.ends_with("ExternalSecret") || object.kind == "PushSecret"))
 }
 
 /// Says it by the rule of the place.
@@ -374,7 +376,8 @@ pub fn within(cx: &Cx<'_>, node: &Node, value: &str, name: &str, object: Option<
         }
     }
     let exact = !matches!(inner.origin, super::cx::Origin::Fixed(_));
-    let loose = !matches!(place, Place::Snippet | Place::Quiet);
+    let prose = [".md", ".txt", ".adoc", ".rst", ".html"].iter().any(|end| lower.ends_with(end));
+    let loose = !prose && !matches!(place, Place::Snippet | Place::Quiet);
     lines(value, form(name, value), loose, |name, at| {
         let at = if exact { at } else { node.span };
         let cx = if exact { &inner } else { cx };
