@@ -4,6 +4,7 @@
 
 mod cluster {
     mod admission;
+    mod alike;
     mod bitnami;
     mod bitnami_http;
     mod bitnami_objects;

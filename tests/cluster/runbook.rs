@@ -35,11 +35,11 @@ const BULLA: &str = "bulla-controller";
 const COLLECTOR: &str = "kube-controller-manager";
 
 /// Where sealed-secrets is, and Bulla besides.
-const SYSTEM: &str = "kube-system";
+pub const SYSTEM: &str = "kube-system";
 /// The name of its Service.
-const SERVICE: &str = "sealed-secrets-controller";
+pub const SERVICE: &str = "sealed-secrets-controller";
 /// What the chart of sealed-secrets installs, as far as it counts for a process.
-const CHART: &str = "
+pub const CHART: &str = "
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: sealed-secrets-controller, namespace: kube-system}
@@ -421,6 +421,8 @@ impl HandOver {
     fn kubeseal_works(&self) -> Result<()> {
         let sealed = fs::read_to_string(self.file("db.yaml"))?;
         ensure!(self.kubeseal(&["--validate"], &sealed)?.is_empty());
+        let renewed = self.kubeseal(&["--re-encrypt", "-o", "yaml"], &sealed)?;
+        ensure!(renewed != sealed && renewed.contains("kind: SealedSecret"), "{renewed}");
         ensure!(self.kubeseal(&["--fetch-cert"], "")?.starts_with("-----BEGIN CERTIFICATE-----"));
         Ok(())
     }
@@ -514,6 +516,7 @@ async fn live() -> Result<Option<(HandOver, Established)>> {
 
 #[tokio::test]
 async fn a_live_cluster_is_handed_over_and_back_without_a_secret_noticing() -> Result<()> {
+    let _turn = Established::turn().await;
     let Some((mut hand, rival)) = live().await? else { return Ok(()) };
     backed_up(&hand).await?;
     let definition = hand.definition().await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{ControlPlane, Program, Signal, build_established, netns, write_private};
 
@@ -27,6 +28,12 @@ pub struct Established {
 }
 
 impl Established {
+    /// Waits until no other test of this process needs its ports; they are the caller's until this is dropped.
+    pub async fn turn() -> MutexGuard<'static, ()> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        TURN.lock().await
+    }
+
     /// Where it serves HTTP: it takes no other port.
     pub const PORT: u16 = 8080;
 
