@@ -169,7 +169,9 @@ impl Words {
         let data = OnceCell::new();
         let weight = || *data.get_or_init(|| glance::is_data(name, bytes));
         let mut from = 0;
+        let mut named = false;
         for found in self.names.find_iter(bytes) {
+            named = true;
             if found.start() < from {
                 continue;
             }
@@ -190,7 +192,8 @@ impl Words {
                 }
             }
         }
-        false
+        // A quotation mark that is not closed: nobody knows what is in it.
+        named && memchr::memchr_iter(b'"', bytes).count() % 2 == 1
     }
 }
 
@@ -215,6 +218,7 @@ mod tests {
             all(Sort::Manifest, text).iter().map(|(word, _)| *word).collect::<Vec<_>>(),
             [Word::Claims, Word::Vendor(6), Word::PrivateKey]
         );
+        assert!(words.is_worth_parsing("a.yaml", Sort::Manifest, b"host: \"a\npassword: <password>\n"));
         assert!(words.is_worth_parsing(
             "a.yaml",
             Sort::Manifest,

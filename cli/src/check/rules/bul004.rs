@@ -137,7 +137,9 @@ pub fn script(cx: &Cx<'_>, node: &Node, object: Option<&Named>) {
             .iter()
             .enumerate()
             .filter_map(|(index, item)| Some(Token { text: item.scalar()?, at: index }))
-            .filter(|token| !token.text.contains(char::is_whitespace) || token.text.contains("://"))
+            .filter(|token| {
+                !token.text.contains(char::is_whitespace) || (token.text.contains("://") && !token.text.contains('\n'))
+            })
             .collect();
         command::literals(&words, |name, index| {
             if let Some(item) = items.get(index) {
