@@ -1,10 +1,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::*;
+use std::sync::Mutex;
 
-const FIRST_KEY: &str = "hybrid-1";
+use bulla::metadata::{PREFERRED_AT_ANNOTATION, PUBLISHED_AT_ANNOTATION};
+use bulla::recipient::{RecipientKind, parse_recipients};
+use bulla::resource::{KeyFormat, SealingKeyStatus};
 use clap::Parser as _;
 use k8s_openapi::ByteString;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::plan::{Action, Plan, Why, effective, needed_by, plan, rfc3339};
+use super::seen::see_keys;
+use super::*;
+use crate::api::Api;
+use crate::args::Settings;
+use crate::events::Events;
+
+const FIRST_KEY: &str = "hybrid-1";
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -342,25 +356,25 @@ fn what_is_compromised_is_published_no_longer_and_replaced() {
     let before = Scene::default().key("classical-1", KeyState::Active, Some(1), "0s").published();
     let mut after = before;
     after.0.sealing_keys.get_mut("classical-1").unwrap().spec.state = KeyState::Compromised;
-    let plan = plan(&after.0, &settings(&[]), at(10));
-    let published = plan.actions.iter().find_map(|action| match action {
+    let made = plan(&after.0, &settings(&[]), at(10));
+    let published = made.actions.iter().find_map(|action| match action {
         Action::Publish { data } => Some(data["recipients"].clone()),
         _ => None,
     });
     assert_eq!(published.as_deref(), Some(""));
-    assert!(plan.actions.iter().any(|action| matches!(
+    assert!(made.actions.iter().any(|action| matches!(
         action,
         Action::CreateSealingKey { name, why: Why::Compromised, .. } if name == "hybrid-1"
     )));
-    assert!(plan.ring.preferred().is_none() && plan.ring.keys.len() == 1, "it goes on opening");
-    assert!(!plan.ring.keys[0].answers, "and proves nothing");
+    assert!(made.ring.preferred().is_none() && made.ring.keys.len() == 1, "it goes on opening");
+    assert!(!made.ring.keys[0].answers, "and proves nothing");
     let readers = [[after.fingerprint("classical-1")].into()].into();
-    assert!(plan.ring.exposes(&readers) && !plan.ring.exposes(&BTreeSet::new()));
+    assert!(made.ring.exposes(&readers) && !made.ring.exposes(&BTreeSet::new()));
     // Who set the last one aside on purpose is not overruled.
     let mut aside = Scene::default().key("classical-1", KeyState::Standby, Some(1), "0s");
     aside.0.config = after.0.config;
-    let plan = super::plan(&aside.0, &settings(&[]), at(10));
-    assert!(!plan.actions.iter().any(|action| matches!(action, Action::CreateSealingKey { .. })));
+    let made = plan(&aside.0, &settings(&[]), at(10));
+    assert!(!made.actions.iter().any(|action| matches!(action, Action::CreateSealingKey { .. })));
 }
 
 #[test]
