@@ -260,7 +260,7 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     state(&world, "found", KeyState::Standby).await?;
     ensure!(world.recipients().await? == first);
     world.make("good", &[("a", "hunter2-good")]).await?;
-    // Without the double the key is what it was.
+    // Without the double the key is what it was, and none is made in its place.
     world.key_secrets().delete("bulla-key-doubled", &DeleteParams::default()).await?;
     eventually("three that can't be used", SOON, async || {
         ensure!(world.get("metrics", "/metrics").await?.1.contains("bulla_malformed_sealing_keys 3"));
@@ -268,6 +268,8 @@ async fn malformed_keys_are_told_and_good_ones_go_on() -> Result<()> {
     })
     .await?;
     world.make("better", &[("a", "hunter2-better")]).await?;
+    ensure!(world.keys().get_opt("doubled").await?.is_none(), "it has a SealingKey");
+    ensure!(world.recipients().await? == first);
     world.finish().await
 }
 

@@ -189,13 +189,6 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
         let prefer_after = sealing_key
             .and_then(|key| parse_duration(key.spec.prefer_after.as_deref()?).ok())
             .unwrap_or(settings.prefer_after);
-        if sealing_key.is_none() {
-            let format = match identity.kind() {
-                RecipientKind::Hybrid => KeyFormat::Hybrid,
-                RecipientKind::Classical => KeyFormat::Classical,
-            };
-            plan.actions.push(Action::CreateSealingKey { name: name.clone(), format, state, why: Why::Deleted });
-        }
         keys.push(Key {
             name: name.clone(),
             identity,
@@ -207,6 +200,11 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
         });
     }
     drop_doubles(&mut keys, &mut plan);
+    // A double gets none: it would be made a key of its own when its Secret goes.
+    for Key { name, identity, state, .. } in keys.iter().filter(|key| !observed.sealing_keys.contains_key(&key.name)) {
+        let (name, format, state) = (name.clone(), format_of(identity.kind()), *state);
+        plan.actions.push(Action::CreateSealingKey { name, format, state, why: Why::Deleted });
+    }
     refuse_retirement(observed, &mut keys);
     for (name, sealing_key) in &observed.sealing_keys {
         let made_before = sealing_key.status.as_ref().is_some_and(|status| status.recipient.is_some());
@@ -237,13 +235,17 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
     plan
 }
 
+const fn format_of(kind: RecipientKind) -> KeyFormat {
+    match kind {
+        RecipientKind::Hybrid => KeyFormat::Hybrid,
+        RecipientKind::Classical => KeyFormat::Classical,
+    }
+}
+
 /// A SealingKey that the controller makes by itself: named by serial, so that two controllers that see the same can't make
 /// two.
 fn made(observed: &Observed, kind: RecipientKind, why: Why) -> Action {
-    let format = match kind {
-        RecipientKind::Hybrid => KeyFormat::Hybrid,
-        RecipientKind::Classical => KeyFormat::Classical,
-    };
+    let format = format_of(kind);
     let serial = |name: &String| name.strip_prefix(&format!("{kind}-"))?.parse::<u32>().ok();
     let last = observed.sealing_keys.keys().chain(observed.secrets.keys()).filter_map(serial).max().unwrap_or_default();
     let name = format!("{kind}-{}", last.saturating_add(1));
@@ -255,10 +257,7 @@ fn made(observed: &Observed, kind: RecipientKind, why: Why) -> Action {
 fn renew(observed: &Observed, settings: &Settings, keys: &[Key], now: Timestamp, plan: &mut Plan) {
     // One that is not made or not published yet is newer than all others.
     let coming = |kind: RecipientKind| {
-        let format = match kind {
-            RecipientKind::Hybrid => KeyFormat::Hybrid,
-            RecipientKind::Classical => KeyFormat::Classical,
-        };
+        let format = format_of(kind);
         let made = observed.sealing_keys.iter().any(|(name, key)| {
             key.spec.format == format
                 && key.spec.state == KeyState::Active
