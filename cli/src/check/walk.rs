@@ -23,6 +23,9 @@ use crate::failure::{self, Result, shown};
 const PART: usize = 4 * 1024 * 1024;
 const OVERLAP: usize = 64 * 1024;
 
+/// So many files that somebody named, as a hook does, are looked at before threads would have started.
+const FEW: usize = 8;
+
 /// Whether a path is left out.
 pub type Exclude<'a> = dyn Fn(&Path) -> bool + Sync + 'a;
 
@@ -31,7 +34,16 @@ struct Local<'a> {
     own: Outcome,
     references: Vec<(PathBuf, GeneratorFile)>,
     buffer: Zeroizing<Vec<u8>>,
-    all: &'a Mutex<(Outcome, Vec<(PathBuf, GeneratorFile)>)>,
+    all: &'a Mutex<Found>,
+}
+
+/// What was found, and what is read by generators and where they are.
+type Found = (Outcome, Vec<(PathBuf, GeneratorFile)>);
+
+impl<'a> Local<'a> {
+    fn new(all: &'a Mutex<Found>) -> Self {
+        Self { own: Outcome::default(), references: Vec::new(), buffer: Zeroizing::new(Vec::new()), all }
+    }
 }
 
 impl Drop for Local<'_> {
@@ -44,11 +56,18 @@ impl Drop for Local<'_> {
 
 /// Looks at everything below these paths.
 pub fn paths(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result<Outcome> {
+    let mut files = true;
     for path in paths {
-        std::fs::metadata(path).map_err(|error| failure::io("read", path, &error))?;
+        files &= std::fs::metadata(path).map_err(|error| failure::io("read", path, &error))?.is_file();
     }
     let all = Mutex::new((Outcome::default(), Vec::new()));
     let Some((first, others)) = paths.split_first() else { return Ok(Outcome::default()) };
+    if files && paths.len() <= FEW {
+        let mut local = Local::new(&all);
+        paths.iter().for_each(|path| file(words, path, exclude, &mut local));
+        drop(local);
+        return Ok(whole(words, all, exclude));
+    }
     let mut builder = WalkBuilder::new(first);
     others.iter().for_each(|path| _ = builder.add(path));
     builder
@@ -61,8 +80,7 @@ pub fn paths(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result<
     builder.filter_entry(|entry| entry.file_name() != ".git");
     let roots: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     builder.build_parallel().run(|| {
-        let mut local =
-            Local { own: Outcome::default(), references: Vec::new(), buffer: Zeroizing::new(Vec::new()), all: &all };
+        let mut local = Local::new(&all);
         let roots = &roots;
         Box::new(move |entry| {
             let Ok(entry) = entry else { return WalkState::Continue };
@@ -84,17 +102,18 @@ pub fn paths(words: &Words, paths: &[PathBuf], exclude: &Exclude<'_>) -> Result<
             if !is_file {
                 return WalkState::Continue;
             }
-            if exclude(path) {
-                local.own.excluded += 1;
-                return WalkState::Continue;
-            }
-            one(words, path, &mut local);
+            file(words, path, exclude, &mut local);
             WalkState::Continue
         })
     });
+    Ok(whole(words, all, exclude))
+}
+
+/// What all have found, with the files that generators read.
+fn whole(words: &Words, all: Mutex<Found>, exclude: &Exclude<'_>) -> Outcome {
     let (mut outcome, references) = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     generated(words, references, &mut outcome, exclude);
-    Ok(outcome)
+    outcome
 }
 
 /// How a path is shown: without the `./` that a walk from here puts before it.
@@ -102,7 +121,12 @@ pub fn name_of(path: &Path) -> String {
     failure::printable(&shown(path.strip_prefix("./").unwrap_or(path)))
 }
 
-fn one(words: &Words, path: &Path, local: &mut Local<'_>) {
+fn file(words: &Words, path: &Path, exclude: &Exclude<'_>, local: &mut Local<'_>) {
+    if exclude(path) {
+        local.own.excluded += 1;
+        return;
+    }
+
     let name = name_of(path);
     match read(words, path, &name, &mut local.buffer) {
         Ok(Some(report)) => {
