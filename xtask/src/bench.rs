@@ -91,6 +91,9 @@ fn measure(command: &mut Command) -> Result<f64> {
 fn peak(run: &Command) -> Option<f64> {
     let mut timed = Command::new("time");
     timed.args(["-f", "%M"]).arg(run.get_program()).args(run.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
+    if let Some(folder) = run.get_current_dir() {
+        timed.current_dir(folder);
+    }
     let output = timed.output().ok().filter(|output| output.status.success())?;
     let kib: f64 = String::from_utf8_lossy(&output.stderr).lines().last()?.trim().parse().ok()?;
     Some(kib / 1024.0)
