@@ -3,7 +3,7 @@
 use bulla::manifest::{Ambiguity, Node, Tag};
 
 use super::login;
-use super::names::{Says, says};
+use super::names::{Says, names_a_secret, says};
 use super::value::{
     HOLE, LITERAL, Verdict, assess, beside_references, is_of_words, is_secrets_name, is_stock, looks_random,
 };
@@ -65,6 +65,9 @@ pub fn text_as(says: Says, name: &str, text: &str) -> bool {
             let bare = ["Bearer ", "Basic ", "Token "].into_iter().find_map(|scheme| text.strip_prefix(scheme));
             // Beside references each part by itself.
             let is_random = |part: &str| looks_random(part.trim_matches(|c: char| !c.is_alphanumeric()));
+            if names_a_secret(name) && is_name_of_kubernetes(text) {
+                return false;
+            }
             text.contains(LITERAL)
                 || looks_random(bare.unwrap_or(text)) && beside.is_none()
                 || beside.is_some_and(|beside| beside.split_whitespace().any(is_random))
@@ -87,6 +90,12 @@ fn is_plain(text: &str) -> bool {
         || is_duration(text)
         || is_version(text)
         || text.split_whitespace().count() > 3
+}
+
+/// `cache-7f9c2d1b`, `db.example-2024`: what an object may be called, joined.
+fn is_name_of_kubernetes(text: &str) -> bool {
+    text.contains(['-', '.'])
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }
 
 /// `/a/b`, `./a`, `../a`, `~/a`, `C:\a`, references in it too.
@@ -144,6 +153,7 @@ mod tests {
             ("password", "a,b,c,d9"),
             ("token", "1f0c9e8a-7b6d-4c5e-9f8a-0b1c2d3e4f5a"),
             ("fernetKey", "kT9vQ2mXr7Lw0Zb4"),
+            ("existingSecret", "kT9vQ2mXr7Lw0Zb4"),
             ("passphrase", "correct horse battery staple"),
             ("password", "correct-horse-battery-staple"),
         ] {
@@ -174,6 +184,8 @@ mod tests {
             ("pin", "12345678"),
             ("token", "${ENVIRONMENT}-token-v1"),
             ("clientSecret", "${APP}-oauth"),
+            ("existingSecret", "cache-7f9c2d1b"),
+            ("tls.secret", "shop-tls-2024"),
             ("certificateKey", "tls.crt"),
             ("cacheKey", "v1-9d3f7b1c5a2e8046"),
             ("password", "pass"),

@@ -180,6 +180,14 @@ pub fn says(name: &str) -> Says {
     said(&bare(name))
 }
 
+/// Whether what stands under a name is mostly the name of a Secret: `existingSecret`, `tlsSecret`.
+pub fn names_a_secret(name: &str) -> bool {
+    let words = bare(name);
+    words.split_last().is_some_and(|(last, before)| {
+        matches!(last.as_str(), "secret" | "secrets") && before.iter().any(|word| NAMING.contains(&word.as_str()))
+    })
+}
+
 /// What the name of a list says of its elements: `passwords`, `api_keys`.
 pub fn says_of_elements(name: &str) -> Says {
     if name.len() > 128 || name.is_empty() {
@@ -385,6 +393,9 @@ mod tests {
         ] {
             assert_eq!(says(name), Says::Nothing, "{name}");
         }
+        assert!(
+            names_a_secret("auth.existingSecret") && names_a_secret("tlsSecret") && !names_a_secret("clientSecret")
+        );
         assert_eq!(says_of_elements("passwords"), Says::Secret);
         assert_eq!(says_of_elements("api_keys"), Says::Secret);
         assert_eq!(says_of_elements("secrets"), Says::Perhaps);
