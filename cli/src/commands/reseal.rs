@@ -14,7 +14,7 @@ use bulla::recipient::{NameSource, Recipient, Target, Targets};
 use bulla::reseal::AnswerRefused;
 use bulla::resource::{Envelopes, SealedSecret};
 use bulla::rewrap::{LineChange, Need, RewrapError, Succession, apply, needs};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Done;
 use crate::cli::{ClusterArgs, ReportFormat, ResealArgs};
@@ -43,18 +43,30 @@ pub fn run(args: &ResealArgs) -> Result<Done> {
     }
     let report = args.report.iter().map(|text| report_file(text)).collect::<Result<Vec<_>>>()?;
     match bitnami::run(args)? {
-        None => native(args, &report),
-        Some(outcome) if outcome.native_too => Ok(outcome.done.or(native(args, &report)?)),
+        None => native(args, &report, None),
+        Some(outcome) if outcome.native_too => Ok(outcome.done.or(native(args, &report, Some(outcome.told))?)),
         Some(outcome) => {
-            if !report.is_empty() {
-                output::warn("--report tells of native files, and there is none: nothing was written to it");
-            }
+            write_reports(&report, &outcome.told)?;
             Ok(outcome.done)
         }
     }
 }
 
-fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
+/// Writes what `-o json` prints into the files of `--report`.
+fn write_reports(report: &[PathBuf], told: &Value) -> Result<()> {
+    for path in report {
+        let text = output::json_text(told.clone());
+        if files::is_stdin(path) {
+            output::data(text.as_bytes())?;
+        } else {
+            files::write(path, &files::destination(path)?, text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of the native format. `beside` is what was told of those of Bitnami's in the same tree.
+fn native(args: &ResealArgs, report: &[PathBuf], beside: Option<Value>) -> Result<Done> {
     let keys = || Keys::wanted(!report.is_empty() || args.output == ReportFormat::Json);
     let chooser = Chooser::new(&args.recipients, &args.cluster);
     let policy = match args.paths.first() {
@@ -71,13 +83,13 @@ fn native(args: &ResealArgs, report: &[PathBuf]) -> Result<Done> {
     }
     let finish = |job: &Job<'_>| -> Result<Done> {
         let done = job.run(&args.paths)?;
-        for path in report {
-            let text = output::json_text(done.json(job));
-            if files::is_stdin(path) {
-                output::data(text.as_bytes())?;
-            } else {
-                files::write(path, &files::destination(path)?, text.as_bytes())?;
-            }
+        let mut document = done.json(job);
+        if let (Some(beside), Some(members)) = (&beside, document.as_object_mut()) {
+            members.insert("bitnami".to_owned(), beside.clone());
+        }
+        write_reports(report, &document)?;
+        if args.output == ReportFormat::Json {
+            output::document(document)?;
         }
         let told = done.tell(job, args.output)?;
         // Files that are current for an old key are stale all the same; which key comes next is not for this command to say.
@@ -709,16 +721,14 @@ impl Report {
         self.failed.len()
     }
 
-    /// Says what was done and what was not.
+    /// Says what was done and what was not, but for the document of `-o json`.
     pub fn tell(&self, job: &Job<'_>, format: ReportFormat) -> Result<Done> {
         let names: Vec<_> = job.targets.as_slice().iter().map(target_name).collect();
         let names = names.join(", ");
         self.failed.iter().for_each(output::failure);
         let envelopes: usize = self.resealed.iter().map(|file| file.envelopes).sum();
         let total = self.resealed.len() + self.current + self.failed.len();
-        if format == ReportFormat::Json {
-            output::document(self.json(job))?;
-        } else if job.mode != Mode::Write {
+        if format != ReportFormat::Json && job.mode != Mode::Write {
             let lines: String = self
                 .resealed
                 .iter()
@@ -763,7 +773,7 @@ impl Report {
         })
     }
 
-    pub fn json(&self, job: &Job<'_>) -> serde_json::Value {
+    pub fn json(&self, job: &Job<'_>) -> Value {
         let recipients: Vec<_> = job
             .targets
             .as_slice()

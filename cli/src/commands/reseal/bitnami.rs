@@ -13,7 +13,7 @@ use bulla::bitnami::{
     API_VERSION, BitnamiSealedSecretSpec, KeyFingerprint, SetError, Sight, edits, renew, sight, texts_of,
 };
 use bulla::recipient::Recipient;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Mode, connect_to, were};
 use crate::bitnami::{Bitnami, all_bitnami};
@@ -34,6 +34,8 @@ use crate::{identities, output, tree};
 pub struct Outcome {
     pub done: Done,
     pub native_too: bool,
+    /// What `-o json` and `--report` tell of it.
+    pub told: Value,
 }
 
 /// Does what concerns Bitnami's format; `None` when nothing does.
@@ -97,11 +99,11 @@ pub fn run(args: &ResealArgs) -> Result<Option<Outcome>> {
         return Err(if native { failure.help("native files are resealed without --cert") } else { failure });
     }
     let native_too = native && job.fixed.is_none();
-    if native_too && args.output == ReportFormat::Json {
-        return Err(Failure::usage("files of both formats are there, and -o json is one document")
-            .help("name the paths of one format, or the certificate for Bitnami's: --cert FILE"));
+    let told = report.json(&job);
+    if args.output == ReportFormat::Json && !native_too {
+        output::document(told.clone())?;
     }
-    Ok(Some(Outcome { done: report.tell(&job, args.output)?, native_too }))
+    Ok(Some(Outcome { done: report.tell(&job, args.output)?, native_too, told }))
 }
 
 /// The cluster that opens and seals, and the native key of it that the repository pins, which then proves the answers.
@@ -295,9 +297,7 @@ impl Report {
         let current = self.files.iter().filter(|file| file.items == 0 && file.unknown.is_empty()).count();
         let items: usize = needed.iter().map(|file| file.items).sum();
         let total = self.files.len() + self.failed.len();
-        if format == ReportFormat::Json {
-            output::document(self.json(job))?;
-        } else if job.mode != Mode::Write {
+        if format != ReportFormat::Json && job.mode != Mode::Write {
             let line = |file: &&File| format!("{}: {}\n", file.file, count(file.items, "item"));
             output::data(needed.iter().map(line).collect::<String>().as_bytes())?;
         }
@@ -361,7 +361,7 @@ impl Report {
         })
     }
 
-    fn json(&self, job: &Job<'_>) -> serde_json::Value {
+    fn json(&self, job: &Job<'_>) -> Value {
         let certificates = job.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         let recipients: Vec<_> = certificates
             .values()
