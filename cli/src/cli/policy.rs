@@ -14,7 +14,7 @@ use super::{ClusterArgs, ReportFormat};
 
 Writes .bulla.yaml at the repository's root, and .bulla/NAME.pub. Nothing is overwritten.")]
 pub struct InitArgs {
-    /// A public key, instead of a cluster's
+    /// A public key, instead of a cluster's; or a certificate, for Bitnami's format
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// What the recipient is called (default: the cluster's name, the file's)
@@ -34,6 +34,7 @@ pub struct InitArgs {
   bulla recipients add dr --context dr-us --rule 'apps/*/prod/**'
   bulla recipients add alice alice.txt.pub --rule 'apps/*/dev/**'
   bulla recipients add recovery recovery.txt.pub --always
+  bulla recipients add prod-rsa cert.pem --rule 'legacy/**'     Bitnami's format
 
 Writes .bulla/NAME.pub and changes those lines of .bulla.yaml that it must; comments stay. With a glob that a rule has
 already, that rule gets one recipient more; with any other there is a new rule at the end.")]
@@ -41,7 +42,7 @@ pub struct RecipientsAddArgs {
     /// What it is called
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// A public key, instead of a cluster's
+    /// A public key, instead of a cluster's; or a certificate, for Bitnami's format, with a rule of its own
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The files that are sealed for it too: a glob as in .gitignore

@@ -3,17 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use super::Done;
-use super::recipients::{ClusterPin, from_cluster, from_file, line, write_pin};
+use super::recipients::{
+    ClusterPin, certificate_in, certificate_line, from_cluster, from_file, line, name_of, noted_certificate,
+    write_certificate, write_pin,
+};
 use crate::cli::InitArgs;
 use crate::failure::{Failure, Result};
 use crate::policy::edit::{New, new_text};
 use crate::policy::{Finder, Glob, NAME};
+use crate::rsa::Rsa;
 use crate::{files, output};
 
 pub fn run(args: &InitArgs) -> Result<Done> {
     let root = root()?;
     let glob = args.rule.as_deref().unwrap_or("**");
     Glob::new(glob).map_err(|why| Failure::usage(format!("--rule: {why}")))?;
+    if let Some(rsa) = certificate_in(args.file.as_deref())? {
+        return with_certificate(args, &root, glob, &rsa);
+    }
     let pin = match &args.file {
         Some(file) => from_file(file)?,
         None => from_cluster(&args.cluster)?,
@@ -70,6 +77,23 @@ pub fn run(args: &InitArgs) -> Result<Done> {
              bulla recipients add recovery recovery.txt.pub --always"
         });
     }
+    Ok(Done::Well)
+}
+
+/// A policy for files of Bitnami's format.
+fn with_certificate(args: &InitArgs, root: &Path, glob: &str, rsa: &Rsa) -> Result<Done> {
+    let name = name_of(args.name.as_deref(), &rsa.name)?;
+    if let Some(policy) = Finder::new(None).find(root)?.policy {
+        return Err(Failure::new(format!("{} is there already and is not overwritten", policy.file))
+            .help(format!("one recipient more: bulla recipients add {name} FILE --rule GLOB")));
+    }
+    let new = noted_certificate(&name);
+    write_certificate(root, &new.file, rsa)?;
+    let text = new_text(std::slice::from_ref(&new), glob, &[&name]);
+    crate::policy::read(NAME, root, text.as_bytes())?;
+    files::create(&root.join(NAME), text.as_bytes())?;
+    output::say(&certificate_line(&name, rsa));
+    output::say(&format!("wrote {NAME} and {}; commit both and protect .bulla/ with CODEOWNERS", new.file));
     Ok(Done::Well)
 }
 

@@ -16,6 +16,7 @@ use crate::failure::{self, Failure, Result, shown};
 use crate::files::{self, Original};
 use crate::output;
 use crate::policy::{Glob, NAME, Pinned, Policy, edit};
+use crate::rsa::{self, Rsa};
 
 pub fn show(args: &RecipientsShowArgs) -> Result<Done> {
     let names_cluster = args.cluster.context.is_some() || args.cluster.kubeconfig.is_some() || args.all;
@@ -123,7 +124,7 @@ fn show_policy(policy: &Policy, args: &RecipientsShowArgs) -> Result<Done> {
                 let recipient = &pin.listed.recipient;
                 (recipient.fingerprint().to_string(), recipient.kind().to_string(), pin.listed.created.clone())
             }
-            Err(rsa) => (crate::rsa::short(&rsa.certificate.fingerprint()), "rsa".to_owned(), None),
+            Err(rsa) => (rsa::short(&rsa.certificate.fingerprint()), "rsa".to_owned(), None),
         };
         rows.push([
             pinned.name.value.clone(),
@@ -210,15 +211,7 @@ pub fn from_file(path: &Path) -> Result<ClusterPin> {
 
 /// What a recipient is to be called.
 pub fn name(given: Option<&str>, pin: &ClusterPin) -> Result<String> {
-    let name = given.unwrap_or(&pin.stem);
-    if name.is_empty() {
-        return Err(Failure::usage("what is the recipient to be called?").help("--as NAME"));
-    }
-    if !is_envelope_name(name) || name.parse::<Fingerprint>().is_ok() {
-        return Err(Failure::usage(format!("{name:?} can't name a recipient"))
-            .help("names are [a-z]([-a-z0-9]{0,61}[a-z0-9])?, and no word of YAML: --as NAME"));
-    }
-    Ok(name.to_owned())
+    name_of(given, &pin.stem)
 }
 
 /// A recipient in one line.
@@ -243,12 +236,24 @@ fn pin_text(listed: &ListedRecipient, replaces: &[String]) -> String {
 
 /// Writes a pin that is not there yet; one with the same key is left as it is.
 pub fn write_pin(root: &Path, file: &str, listed: &ListedRecipient) -> Result<()> {
+    write_once(root, file, &pin_text(listed, &[]), |bytes| {
+        crate::policy::parse_pin(file, bytes).is_ok_and(|pin| pin.recipient == listed.recipient)
+    })
+}
+
+/// Writes a certificate that is not there yet; the same one is left as it is.
+pub fn write_certificate(root: &Path, file: &str, rsa: &Rsa) -> Result<()> {
+    let own = rsa.certificate.fingerprint();
+    write_once(root, file, rsa.certificate.pem(), |bytes| {
+        rsa::read(file, bytes, String::new()).is_ok_and(|there| there.certificate.fingerprint() == own)
+    })
+}
+
+fn write_once(root: &Path, file: &str, text: &str, is_same: impl Fn(&[u8]) -> bool) -> Result<()> {
     let path = root.join(file);
     if std::fs::symlink_metadata(&path).is_ok() {
         let there = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
-        let same = there
-            && crate::policy::parse_pin(file, &files::read(&path)?).is_ok_and(|pin| pin.recipient == listed.recipient);
-        if same {
+        if there && is_same(&files::read(&path)?) {
             return Ok(());
         }
         return Err(Failure::new(format!("{file} is there already, with another key, and is not overwritten"))
@@ -260,7 +265,68 @@ pub fn write_pin(root: &Path, file: &str, listed: &ListedRecipient) -> Result<()
             return Err(Failure::new(format!("{file} would be outside of the repository: a link leads there")));
         }
     }
-    files::create(&path, pin_text(listed, &[]).as_bytes())
+    files::create(&path, text.as_bytes())
+}
+
+/// The certificate for Bitnami's format that a file is, and what it may be called.
+pub fn certificate_in(path: Option<&Path>) -> Result<Option<Rsa>> {
+    let Some(path) = path.filter(|path| path.is_file()) else { return Ok(None) };
+    let bytes = files::read(path)?;
+    if !rsa::is_certificate(&bytes) {
+        return Ok(None);
+    }
+    rsa::read(&shown(path), &bytes, crate::recipients::stem(path)).map(Some)
+}
+
+/// What is written down of a certificate.
+pub fn noted_certificate(name: &str) -> edit::New {
+    edit::New { name: name.to_owned(), file: format!(".bulla/{name}.pem"), ..edit::New::default() }
+}
+
+/// A certificate in one line.
+pub fn certificate_line(name: &str, rsa: &Rsa) -> String {
+    format!("{name}  {}  rsa", rsa::short(&rsa.certificate.fingerprint()))
+}
+
+/// A name for a recipient.
+pub fn name_of(given: Option<&str>, stem: &str) -> Result<String> {
+    let name = given.unwrap_or(stem);
+    if name.is_empty() {
+        return Err(Failure::usage("what is the recipient to be called?").help("--as NAME"));
+    }
+    if !is_envelope_name(name) || name.parse::<Fingerprint>().is_ok() {
+        return Err(Failure::usage(format!("{name:?} can't name a recipient"))
+            .help("names are [a-z]([-a-z0-9]{0,61}[a-z0-9])?, and no word of YAML: --as NAME"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Pins a certificate for Bitnami's format, with a rule of its own: nobody else reads what is sealed for it.
+fn add_certificate(policy: &Policy, args: &RecipientsAddArgs, rsa: &Rsa) -> Result<Done> {
+    let Some(glob) = args.rule.as_deref().filter(|_| !args.always) else {
+        return Err(Failure::usage("a certificate is for Bitnami's format, which has one recipient: not everything's")
+            .help("a rule of its own: --rule GLOB"));
+    };
+    let name = name_of(Some(&args.name), &args.name)?;
+    if let Some(there) = policy.recipient(&name) {
+        return Err(policy
+            .fail(there.name.span, format!("there is a recipient {name} already"))
+            .help("a new certificate of the same cluster takes the place of its file; commit it"));
+    }
+    if let Some(rule) = policy.rules.iter().find(|rule| rule.path.value.as_str() == glob) {
+        return Err(policy
+            .fail(rule.path.span, format!("the rule {glob} has recipients, and a certificate stands alone"))
+            .help("another glob: --rule GLOB"));
+    }
+    let path = policy.root.join(NAME);
+    let original = Original::read(&path)?;
+    let new = noted_certificate(&name);
+    let bytes = edit::add(&policy.file, &policy.root, &original.bytes, &new, Some(glob))?;
+    write_certificate(&policy.root, &new.file, rsa)?;
+    original.replace(&bytes)?;
+    output::say(&certificate_line(&name, rsa));
+    output::say(&format!("added {name} to {} for {glob}; new files there are of Bitnami's format", policy.file));
+    Ok(Done::Well)
 }
 
 /// The policy here, which must be there.
@@ -278,6 +344,9 @@ pub fn add(args: &RecipientsAddArgs) -> Result<Done> {
     }
     if let Some(rule) = &args.rule {
         Glob::new(rule).map_err(|why| Failure::usage(format!("--rule: {why}")))?;
+    }
+    if let Some(rsa) = certificate_in(args.file.as_deref())? {
+        return add_certificate(&policy, args, &rsa);
     }
     let pin = match &args.file {
         Some(file) => from_file(file)?,

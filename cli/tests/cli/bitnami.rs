@@ -306,6 +306,67 @@ fn a_rule_may_name_a_certificate_alone() {
     assert!(run.code == 1 && run.err.contains("is of Bitnami's format, and age seals the native one"), "{}", run.err);
 }
 
+#[test]
+fn a_certificate_is_pinned_as_a_key_is() {
+    let sandbox = sandbox();
+    sandbox.git(&["init", "-q"]);
+    let run = sandbox.run(&["init", "old.pem", "--as", "prod-rsa", "--rule", "legacy/**"]).well();
+    assert!(run.err.starts_with("prod-rsa  rsa:") && run.err.contains("wrote .bulla.yaml and .bulla/prod-rsa.pem"));
+    assert!(sandbox.read(".bulla/prod-rsa.pem").starts_with("-----BEGIN CERTIFICATE-----\n"));
+    let run = sandbox.run(&["init", "old.pem"]);
+    assert!(run.code == 1 && run.err.contains("is there already and is not overwritten"), "{}", run.err);
+    let before = sandbox.read(".bulla.yaml");
+    for (args, why) in [
+        (&["--always"][..], "which has one recipient"),
+        (&["--rule", "legacy/**"], "a certificate stands alone"),
+        (&["--rule", "legacy/**", "--always"], "which has one recipient"),
+    ] {
+        let run = sandbox.run(&[&["recipients", "add", "next", "new.pem"], args].concat());
+        assert!(run.code != 0 && run.err.contains(why), "{}", run.err);
+        assert_eq!(sandbox.read(".bulla.yaml"), before);
+    }
+    let run = sandbox.run(&["recipients", "add", "prod-rsa", "new.pem", "--rule", "x/**"]);
+    assert!(run.code == 1 && run.err.contains("there is a recipient prod-rsa already"), "{}", run.err);
+    sandbox.write("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert_eq!(sandbox.run(&["recipients", "add", "next", "garbage.pem", "--rule", "x/**"]).code, 1);
+    let run = sandbox.run(&["recipients", "add", "next", "new.pem", "--rule", "next/**"]).well();
+    assert!(run.err.contains("added next to .bulla.yaml for next/**"), "{}", run.err);
+    sandbox.run(&["recipients", "add", "age", "key.txt.pub", "--rule", "apps/**"]).well();
+    for (file, name, format) in
+        [("legacy/a", "prod-rsa", "bitnami.com"), ("next/a", "next", "bitnami.com"), ("apps/a", "age", "bulla.dev")]
+    {
+        let file = format!("{file}.sealed.yaml");
+        std::fs::create_dir_all(sandbox.path(&file).parent().expect("a folder")).expect("makes");
+        let run = sandbox.with_input(&["set", &file, "password", "-n", "shop"], "x").well();
+        assert!(run.err.contains(&format!("for {name}")), "{}", run.err);
+        assert!(sandbox.read(&file).starts_with(&format!("apiVersion: {format}/v1alpha1\n")));
+    }
+
+    // One document of a tree with both, and the same in a file.
+    let args = ["reseal", ".", "-i", "old.key", "-i", "new.key", "-i", "key.txt"];
+    let run = sandbox.run(&[&args[..], &["-o", "json", "--report", "json=told.json"]].concat()).well();
+    let told: serde_json::Value = serde_json::from_str(&run.text()).expect("JSON");
+    let states = |files: &serde_json::Value| {
+        let files = files.as_array().expect("files").iter();
+        files.map(|file| (file["file"].to_string(), file["state"].to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(told["schemaVersion"], 1);
+    assert_eq!(
+        states(&told["bitnami"]["files"]),
+        [
+            ("\"legacy/a.sealed.yaml\"".to_owned(), "\"current\"".to_owned()),
+            ("\"next/a.sealed.yaml\"".to_owned(), "\"current\"".to_owned())
+        ]
+    );
+    assert!(told["keys"].is_array(), "{told}");
+    assert_eq!(sandbox.read("told.json"), run.text());
+    // Of Bitnami's alone it tells too.
+    let args = ["reseal", "legacy", "-i", "old.key", "--report", "json=told.json"];
+    sandbox.run(&args).well();
+    let told: serde_json::Value = serde_json::from_str(&sandbox.read("told.json")).expect("JSON");
+    assert_eq!(states(&told["files"]).len(), 1);
+}
+
 const NOTE: &str = "note: values were not changed. If the old key leaked, change them: bulla reseal does not revoke\n";
 
 #[test]
