@@ -486,29 +486,9 @@ impl Cluster {
 
     /// One POST with a challenge to the holder of `pinned`. Fails when nobody who can answer is reached.
     fn exchange(&self, path: &str, body: Vec<u8>, pinned: &Recipient, state: &[u8]) -> Result<Exchanged> {
-        let (client, uri) = match &self.controller {
-            Some(controller) => (&controller.client, format!("{}{path}", controller.path)),
-            None => {
-                (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy{path}", self.namespace))
-            }
-        };
         let challenger = Challenger::new(pinned).map_err(|error| Failure::new(error.to_string()))?;
-        let ask = async || {
-            let request = http::Request::post(&uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .header(CHALLENGE_HEADER, challenger.challenge().to_string())
-                .body(Body::from(body.clone()))
-                .map_err(kube::Error::HttpError)?;
-            let (head, answer) = client.send(request).await?.into_parts();
-            let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
-            let proof = head.headers.get(PROOF_HEADER).and_then(|proof| proof.to_str().ok()).map(str::to_owned);
-            let status = head.status.as_u16();
-            if proof.is_none() && matches!(status, 429 | 503 | 504) {
-                return Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status))));
-            }
-            Ok((status, answer, proof))
-        };
-        let (status, answer, proof) = self.patiently(ask).map_err(|error| self.unreached(&error))?;
+        let Answered { status, body: answer, proof } =
+            self.send(path, &body, Some(&challenger.challenge().to_string()))?;
         let fingerprint = pinned.fingerprint();
         let Some(proof) = proof else {
             let problem = request::parse::<Problem>(&answer).ok();
@@ -537,7 +517,34 @@ impl Cluster {
             .help("somebody changes what the controller publishes or answers. Look before you try again");
             return Ok(Exchanged::NotProven(failure));
         }
-        Ok(Exchanged::Proven { status, body: answer.to_vec() })
+        Ok(Exchanged::Proven { status, body: answer })
+    }
+
+    /// One POST to the controller, perhaps with a challenge. What is not the controller's own answer, since nobody is there or
+    /// all are busy, is a failure.
+    fn send(&self, path: &str, body: &[u8], challenge: Option<&str>) -> Result<Answered> {
+        let (client, uri) = match &self.controller {
+            Some(controller) => (&controller.client, format!("{}{path}", controller.path)),
+            None => {
+                (&self.client, format!("/api/v1/namespaces/{}/services/http:bulla:http/proxy{path}", self.namespace))
+            }
+        };
+        let ask = async || {
+            let mut request = http::Request::post(&uri).header(http::header::CONTENT_TYPE, "application/json");
+            if let Some(challenge) = challenge {
+                request = request.header(CHALLENGE_HEADER, challenge);
+            }
+            let request = request.body(Body::from(body.to_vec())).map_err(kube::Error::HttpError)?;
+            let (head, answer) = client.send(request).await?.into_parts();
+            let body = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
+            let proof = head.headers.get(PROOF_HEADER).and_then(|proof| proof.to_str().ok()).map(str::to_owned);
+            let status = head.status.as_u16();
+            if proof.is_none() && matches!(status, 429 | 502..=504) {
+                return Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status))));
+            }
+            Ok(Answered { status, body: body.to_vec(), proof })
+        };
+        self.patiently(ask).map_err(|error| self.unreached(&error))
     }
 
     /// Whether a SealedSecret opens: `None`, or why it doesn't. With a pinned key of this cluster nothing is taken but what its
@@ -568,25 +575,8 @@ impl Cluster {
                 Exchanged::NotProven(failure) => return Err(failure),
             },
             None => {
-                let (client, uri) = match &self.controller {
-                    Some(controller) => (&controller.client, format!("{}{PATH}", controller.path)),
-                    None => {
-                        let namespace = &self.namespace;
-                        let proxy = "services/http:bulla:http/proxy";
-                        (&self.client, format!("/api/v1/namespaces/{namespace}/{proxy}{PATH}"))
-                    }
-                };
-                let ask = async || {
-                    let request = http::Request::post(&uri)
-                        .header(http::header::CONTENT_TYPE, "application/json")
-                        .body(Body::from(body.clone()))
-                        .map_err(kube::Error::HttpError)?;
-                    let (head, answer) = client.send(request).await?.into_parts();
-                    let answer =
-                        Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
-                    read(head.status.as_u16(), &answer).ok_or_else(|| failed(head.status.as_u16()))
-                };
-                self.patiently(ask).map_err(|error| self.unreached(&error))?
+                let Answered { status, body, .. } = self.send(PATH, &body, None)?;
+                read(status, &body).ok_or_else(|| self.unreached(&failed(status)))?
             }
         };
         if verdict.opens == Some(true) {
@@ -672,6 +662,14 @@ pub fn cause(error: &dyn std::error::Error) -> String {
 /// A text from elsewhere, fit for a line.
 pub fn word(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+/// An answer to a POST.
+struct Answered {
+    status: u16,
+    body: Vec<u8>,
+    /// As it came.
+    proof: Option<String>,
 }
 
 /// What the controller says to one envelope.

@@ -4,12 +4,10 @@ use bulla::bitnami::{self, BitnamiSealedSecret, Certificate, Resealed, value_len
 use bulla::recipient::{Recipient, Target};
 use bulla::request;
 use bulla::resource::SealedSecret;
-use http_body_util::{BodyExt as _, Limited};
-use kube::client::Body;
 use kube::core::Status;
 use serde::Serialize;
 
-use super::{Cluster, Exchanged, MAX_ANSWER};
+use super::{Answered, Cluster, Exchanged};
 use crate::failure::{Failure, Result};
 
 /// Where a controller seals anew.
@@ -34,7 +32,7 @@ impl Cluster {
     ) -> Result<Resealed> {
         let body = serde_json::to_vec(object).map_err(|error| Failure::new(format!("can't ask: {error}")))?;
         let (status, body) = match pinned {
-            None => self.post(ROTATE, body)?,
+            None => self.post(ROTATE, &body)?,
             Some(pinned) => match self.exchange(ROTATE, body, pinned, b"")? {
                 Exchanged::Proven { status, body } => (status, body),
                 Exchanged::NotProven(failure) => return Err(failure),
@@ -90,29 +88,8 @@ impl Cluster {
     }
 
     /// Asks without any proof.
-    fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>)> {
-        let (client, uri) = match &self.controller {
-            Some(controller) => (&controller.client, format!("{}{path}", controller.path)),
-            None => {
-                let namespace = &self.namespace;
-                (&self.client, format!("/api/v1/namespaces/{namespace}/services/http:bulla:http/proxy{path}"))
-            }
-        };
-        let ask = async || {
-            let request = http::Request::post(&uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(Body::from(body.clone()))
-                .map_err(kube::Error::HttpError)?;
-            let (head, answer) = client.send(request).await?.into_parts();
-            let answer = Limited::new(answer, MAX_ANSWER).collect().await.map_err(kube::Error::Service)?.to_bytes();
-            match head.status.as_u16() {
-                status @ (429 | 502..=504) => {
-                    Err(kube::Error::Api(Box::new(Status::failure("", "").with_code(status))))
-                }
-                status => Ok((status, answer.to_vec())),
-            }
-        };
-        let (status, body) = self.patiently(ask).map_err(|error| self.unreached(&error))?;
+    fn post(&self, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+        let Answered { status, body, .. } = self.send(path, body, None)?;
         // The API server's own refusals say so in its own words.
         if status != 200 && request::parse::<request::Problem>(&body).is_err() && matches!(status, 401 | 403 | 404) {
             return Err(self.unreached(&kube::Error::Api(Box::new(Status::failure("", "").with_code(status)))));
