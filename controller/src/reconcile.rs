@@ -18,7 +18,9 @@ use bulla::secret::PlainSecret;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 use kube::core::{DeserializeGuard, ObjectMeta};
+use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroize as _;
@@ -878,7 +880,7 @@ fn compared(equal: bool, id: SecretId, applied: Applied, existing: Option<&Objec
 }
 
 /// What became of a status.
-enum Reported {
+pub enum Reported {
     /// It says what it should; with what it says was written.
     Done(Option<SecretId>),
     /// The object is gone.
@@ -908,7 +910,7 @@ async fn report(context: &Context, key: &ObjectKey, mut sealed: SealedSecret, at
             return Reported::Done(applied);
         }
         let note = attempt.note.clone().or_else(|| changed(old, &next, &attempt.verdict));
-        match context.api.replace_status(&own, &key.name, status_body(&sealed, &next)).await {
+        match context.api.replace_status(&own, &key.name, status_body(&sealed, serde_json::json!({}), &next)).await {
             Ok(_) => {
                 context.metrics.status_writes.inc();
                 let verdict = &attempt.verdict;
@@ -920,38 +922,49 @@ async fn report(context: &Context, key: &ObjectKey, mut sealed: SealedSecret, at
                 return Reported::Done(applied);
             }
             Err(Failure::NotFound) => return Reported::Gone,
-            Err(Failure::Conflict) => {
-                let fresh = match context.api.get::<DeserializeGuard<SealedSecret>>(&own, &key.name).await {
-                    Ok(DeserializeGuard(Ok(fresh))) => fresh,
-                    Ok(_) | Err(Failure::NotFound) => return Reported::Gone,
-                    Err(failure) => return Reported::Failed(failure),
-                };
-                let same = fresh.metadata.uid == sealed.metadata.uid
-                    && fresh.metadata.generation == sealed.metadata.generation
-                    && fresh.metadata.deletion_timestamp.is_none();
-                if !same {
-                    return Reported::Changed;
-                }
-                sealed = fresh;
-            }
+            Err(Failure::Conflict) => match after_conflict(context, &own, &key.name, &sealed).await {
+                Ok(fresh) => sealed = fresh,
+                Err(reported) => return reported,
+            },
             Err(failure) => return Reported::Failed(failure),
         }
     }
     Reported::Failed(Failure::Conflict)
 }
 
-/// The body of a write to `/status`: the API server takes nothing else of it. uid and version are conditions.
-fn status_body(sealed: &SealedSecret, status: &SealedSecretStatus) -> Vec<u8> {
+/// The object as it is after somebody else has written to it, when what was looked at is still so: then its status can be written
+/// again.
+pub async fn after_conflict<K>(context: &Context, path: &str, name: &str, before: &K) -> Result<K, Reported>
+where
+    K: Resource + DeserializeOwned,
+{
+    let fresh = match context.api.get::<DeserializeGuard<K>>(path, name).await {
+        Ok(DeserializeGuard(Ok(fresh))) => fresh,
+        Ok(_) | Err(Failure::NotFound) => return Err(Reported::Gone),
+        Err(failure) => return Err(Reported::Failed(failure)),
+    };
+    let (now, then) = (fresh.meta(), before.meta());
+    let same = now.uid == then.uid && now.generation == then.generation && now.deletion_timestamp.is_none();
+    if same { Ok(fresh) } else { Err(Reported::Changed) }
+}
+
+/// The body of a write to `/status`: the API server takes nothing else of it, and wants a `spec` of the right form. uid and
+/// version are conditions.
+pub fn status_body<K>(object: &K, spec: serde_json::Value, status: &impl Serialize) -> Vec<u8>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let metadata = object.meta();
     let body = serde_json::json!({
-        "apiVersion": API_VERSION,
-        "kind": KIND,
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
         "metadata": {
-            "name": sealed.metadata.name,
-            "namespace": sealed.metadata.namespace,
-            "uid": sealed.metadata.uid,
-            "resourceVersion": sealed.metadata.resource_version,
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
         },
-        "spec": {},
+        "spec": spec,
         "status": status,
     });
     body.to_string().into_bytes()

@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
 use bulla::bitnami::{Certificate, CertificateError, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
 use bulla::digest::inputs_digest;
 use bulla::metadata::{BITNAMI_KEY_LABEL, SEALED_SECRET_ANNOTATION};
@@ -17,7 +16,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
 use tokio::sync::watch;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::args::{BitnamiSettings, KeyOrder, Mode};
 use super::hints::begin;
@@ -25,6 +24,7 @@ use super::metrics::Metrics;
 use crate::api::{Api, Failure, core_path};
 use crate::events::{Events, Note, reference};
 use crate::keyring::watch_failed;
+use crate::reconcile::Body;
 
 /// The label's value that makes a Secret a key.
 const ACTIVE: &str = "active";
@@ -387,37 +387,17 @@ impl Keys {
 
     /// The Secret of a new key.
     fn body(&self, name: &str, made: &NewKey) -> Vec<u8> {
-        #[derive(serde::Serialize)]
-        struct Data<'a> {
-            #[serde(rename = "tls.crt")]
-            certificate: &'a str,
-            #[serde(rename = "tls.key")]
-            key: &'a str,
-        }
-        #[derive(serde::Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Body<'a> {
-            api_version: &'static str,
-            kind: &'static str,
-            metadata: serde_json::Value,
-            #[serde(rename = "type")]
-            type_: &'static str,
-            data: Data<'a>,
-        }
-        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let mut labels = self.settings.labels.clone();
         labels.insert(BITNAMI_KEY_LABEL.to_owned(), ACTIVE.to_owned());
-        let mut metadata = serde_json::json!({ "name": name, "namespace": self.settings.namespace, "labels": labels });
-        if !self.settings.annotations.is_empty() {
-            metadata["annotations"] = serde_json::json!(self.settings.annotations);
-        }
-        let (key, certificate) = (Zeroizing::new(encode(&made.private_key)), encode(&made.certificate));
-        let data = Data { certificate: &certificate, key: &key };
-        let body = Body { api_version: "v1", kind: "Secret", metadata, type_: "kubernetes.io/tls", data };
-        let mut bytes = Vec::with_capacity(64 * 1024);
-        // Into memory, with text keys: it can't fail.
-        let _ = serde_json::to_writer(&mut bytes, &body);
-        bytes
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.settings.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(self.settings.annotations.clone()).filter(|annotations| !annotations.is_empty()),
+            ..ObjectMeta::default()
+        };
+        let data = [("tls.crt", made.certificate.as_bytes()), ("tls.key", made.private_key.as_bytes())];
+        Body::of(metadata, "kubernetes.io/tls", None, data.into())
     }
 }
 

@@ -26,7 +26,8 @@ use crate::events::{Note, reference_of};
 use crate::object::Rough;
 use crate::queue::ObjectKey;
 use crate::reconcile::{
-    Context, Known, LOOKS, Outcome, Right, SecretId, denied, last_manager, left_by_us, pause, verdict_of_failure,
+    Context, Known, LOOKS, Outcome, Reported, Right, SecretId, after_conflict, denied, last_manager, left_by_us, pause,
+    status_body, verdict_of_failure,
 };
 use crate::status::{Standing, Verdict};
 
@@ -178,7 +179,7 @@ pub async fn reconcile(
             shared.failed(key, reason);
         }
         match report(context, shared, key, Arc::unwrap_or_clone(sealed), &said).await {
-            Reported::Done => {
+            Reported::Done(_) => {
                 shared.metrics.stands(&key.namespace, &key.name, Some(said.error.is_none()));
                 let failure = said.failure.as_ref();
                 return Outcome {
@@ -235,7 +236,7 @@ async fn unreadable(context: &Context, shared: &Shared, key: &ObjectKey) -> Outc
     }
     let sealed = BitnamiSealedSecret { metadata, spec: BitnamiSealedSecretSpec::default(), status };
     match report(context, shared, key, sealed, &said).await {
-        Reported::Done => {
+        Reported::Done(_) => {
             shared.metrics.stands(&key.namespace, &key.name, Some(false));
             told()
         }
@@ -502,18 +503,6 @@ async fn observe(
     Outcome { verdict: Some(verdict), secret: Some(seen), applied: seen, ..Outcome::nothing() }
 }
 
-/// What became of a status.
-enum Reported {
-    /// It says what it should.
-    Done,
-    /// The object is gone.
-    Gone,
-    /// The object is another now: look again.
-    Changed,
-    /// It could not be written.
-    Failed(Failure),
-}
-
 /// Writes the status, when it is another, and the event that belongs to it.
 async fn report(
     context: &Context,
@@ -528,36 +517,31 @@ async fn report(
         let generation = sealed.metadata.generation;
         let next = status::next(old, generation, said.error.as_deref(), said.applied.as_ref(), Timestamp::now());
         if old == Some(&next) {
-            return Reported::Done;
+            return Reported::Done(None);
         }
         // Its own memory is nobody's news.
         let news = old.and_then(|old| old.conditions.iter().find(|condition| condition.type_ == status::SYNCED))
             != next.conditions.first();
-        match context.api.replace_status(&path, &key.name, status_body(&sealed, &next)).await {
+        match context
+            .api
+            .replace_status(&path, &key.name, status_body(&sealed, serde_json::json!({"encryptedData": {}}), &next))
+            .await
+        {
             Ok(_) => {
                 context.metrics.status_writes.inc();
                 if let Some(note) = said.note.as_ref().filter(|_| news || said.wrote) {
                     tracing::debug!(object = %key, reason = note.reason, message = note.message, "reported");
                     shared.tell(context, &sealed.metadata, note);
                 }
-                return Reported::Done;
+                return Reported::Done(None);
             }
             Err(Failure::NotFound) => return Reported::Gone,
-            Err(Failure::Conflict) => {
-                let fresh = match context.api.get::<DeserializeGuard<BitnamiSealedSecret>>(&path, &key.name).await {
-                    Ok(DeserializeGuard(Ok(fresh))) => fresh,
-                    Ok(_) | Err(Failure::NotFound) => return Reported::Gone,
-                    Err(failure) => return Reported::Failed(failure),
-                };
-                let same = fresh.metadata.uid == sealed.metadata.uid
-                    && fresh.metadata.generation == sealed.metadata.generation
-                    && fresh.metadata.annotations == sealed.metadata.annotations
-                    && fresh.metadata.deletion_timestamp.is_none();
-                if !same {
-                    return Reported::Changed;
-                }
-                sealed = fresh;
-            }
+            Err(Failure::Conflict) => match after_conflict(context, &path, &key.name, &sealed).await {
+                // Annotations say the scope, and count for no generation.
+                Ok(fresh) if fresh.metadata.annotations != sealed.metadata.annotations => return Reported::Changed,
+                Ok(fresh) => sealed = fresh,
+                Err(reported) => return reported,
+            },
             Err(failure) => return Reported::Failed(failure),
         }
     }
@@ -586,23 +570,6 @@ impl Shared {
             self.metrics.observed.get_or_create(&Found { result }).inc();
         }
     }
-}
-
-/// The body of a write to `/status`: the API server takes nothing else of it. uid and version are conditions.
-fn status_body(sealed: &BitnamiSealedSecret, status: &BitnamiStatus) -> Vec<u8> {
-    let body = serde_json::json!({
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {
-            "name": sealed.metadata.name,
-            "namespace": sealed.metadata.namespace,
-            "uid": sealed.metadata.uid,
-            "resourceVersion": sealed.metadata.resource_version,
-        },
-        "spec": { "encryptedData": {} },
-        "status": status,
-    });
-    body.to_string().into_bytes()
 }
 
 /// About how many bytes an object takes.

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
 use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, SEALING_KEY_TYPE};
 use bulla::recipient::{Identity, parse_recipients};
 use bulla::resource::{API_VERSION, KeyState, SealingKey};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, watcher};
 use tokio::sync::watch;
@@ -24,6 +23,7 @@ use crate::api::{Api, Failure, core_path, own_path};
 use crate::args::Settings;
 use crate::events::{Events, Note, reference};
 use crate::metrics::Metrics;
+use crate::reconcile::Body;
 
 /// What the key ring works with.
 pub struct Keyring {
@@ -270,37 +270,13 @@ impl Keyring {
 
 /// The Secret of a new key. No owner: deleting the SealingKey does not delete it.
 fn key_body(namespace: &str, name: &str, identity: &Identity) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    struct Data<'a> {
-        identity: &'a str,
-        recipient: &'a str,
-    }
-    #[derive(serde::Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
-        api_version: &'static str,
-        kind: &'static str,
-        metadata: serde_json::Value,
-        #[serde(rename = "type")]
-        type_: &'static str,
-        data: Data<'a>,
-    }
-    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let line = Zeroizing::new(format!("{}\n", identity.expose().as_str()));
-    let (secret, public) = (Zeroizing::new(encode(&line)), encode(identity.recipient().as_str()));
-    let body = Body {
-        api_version: "v1",
-        kind: "Secret",
-        metadata: serde_json::json!({
-            "name": format!("{KEY_SECRET_PREFIX}{name}"),
-            "namespace": namespace,
-            "annotations": { KEY_STATE_ANNOTATION: word(KeyState::Active) },
-        }),
-        type_: SEALING_KEY_TYPE,
-        data: Data { identity: &secret, recipient: &public },
+    let metadata = ObjectMeta {
+        name: Some(format!("{KEY_SECRET_PREFIX}{name}")),
+        namespace: Some(namespace.to_owned()),
+        annotations: Some([(KEY_STATE_ANNOTATION.to_owned(), word(KeyState::Active).to_owned())].into()),
+        ..ObjectMeta::default()
     };
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    // Into memory, with text keys: it can't fail.
-    let _ = serde_json::to_writer(&mut bytes, &body);
-    bytes
+    let data = [("identity", line.as_bytes()), ("recipient", identity.recipient().as_str().as_bytes())];
+    Body::of(metadata, SEALING_KEY_TYPE, None, data.into())
 }
