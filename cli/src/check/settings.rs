@@ -72,6 +72,13 @@ pub fn pairs<'t>(form: Form, text: &'t str, mut each: impl FnMut(Pair<'t>)) {
                 each(Pair { name, value, at: offset + at..offset + at + name.len(), loose });
             };
             of_line(form, line, &mut give);
+            // Properties whose value begins on the next line.
+            if form == Form::Plain
+                && let Some((name, "", inner)) = line.strip_suffix('\\').and_then(assignment)
+            {
+                let next = text[offset + whole.len()..].lines().next().unwrap_or_default();
+                give(name, next.trim().trim_end_matches('\\'), inner, false);
+            }
         }
         offset += whole.len();
     }
@@ -370,6 +377,7 @@ mod tests {
     #[test]
     fn pairs_of_all_forms_are_read() {
         has("a.properties", "db.password=hunter2 \n", ("db.password", "hunter2"));
+        has("a.properties", "db.password=\\\n    hunter2\n", ("db.password", "hunter2"));
         has("a.xml", "<!--\n<password>old</password>\n-->\n<password>x1</password>", ("password", "x1"));
         assert_eq!(all("a.xml", "<a>\n<!--\n<password>old</password>\n-->\n</a>"), []);
         assert_eq!(all("a.js", "/* old\npassword: \"x\"\n*/\n"), []);

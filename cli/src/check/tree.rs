@@ -271,15 +271,17 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
 
 /// An entry whose name may say that its value is secret.
 fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>) {
-    if matches!(path.place, Place::Quiet | Place::Snippet) || rules::bul004::is_script(key) || is_bound(key, path) {
+    if matches!(path.place, Place::Quiet | Place::Snippet)
+        || rules::bul004::is_script(key)
+        || is_spoken(key)
+        || is_bound(key, path)
+    {
         return;
     }
     let name = match path.variable.or(path.key) {
         Some(around) if names::is_form(key) => around,
         _ => key,
     };
-    // The place of a list is that of its element.
-    let mut at = entry.key.alias.unwrap_or(entry.key.span);
     let found = match &entry.value.kind {
         NodeKind::Scalar { value, .. } => {
             let mut says = names::says(name);
@@ -290,17 +292,17 @@ fn field(cx: &Cx<'_>, key: &str, entry: &bulla::manifest::Entry, path: &Path<'_>
                 && (path.place != Place::Settings || says == Says::Nothing || has_weight(value))
         }
         NodeKind::Sequence { items, .. } => {
+            // The place of a list is that of its element.
             let says = names::says_of_elements(name);
-            let element = items
-                .iter()
-                .find(|item| says != Says::Nothing && item.entries().is_none() && judge::node_as(says, name, item));
-            at = element.map_or(at, |item| item.alias.unwrap_or(item.span));
-            element.is_some()
+            for item in items.iter().filter(|item| judge::node_as(says, name, item) && cx.is_news(item)) {
+                report(cx, item.alias.unwrap_or(item.span), name, path.object, path.place);
+            }
+            false
         }
         NodeKind::Mapping { .. } => false,
     };
     if found && cx.is_news(&entry.value) {
-        report(cx, at, name, path.object, path.place);
+        report(cx, entry.key.alias.unwrap_or(entry.key.span), name, path.object, path.place);
     }
 }
 
@@ -317,6 +319,14 @@ fn chpasswd(cx: &Cx<'_>, logins: &bulla::manifest::Entry, path: &Path<'_>) {
     if found && path.place != Place::Quiet {
         report(cx, logins.key.span, "chpasswd", path.object, path.place);
     }
+}
+
+/// Fields that are texts for people, or expressions over what is measured or asked for.
+fn is_spoken(key: &str) -> bool {
+    matches!(
+        key,
+        "description" | "message" | "summary" | "help" | "notes" | "comment" | "title" | "expression" | "rego" | "expr"
+    )
 }
 
 /// Fields that are no settings: of a policy, what is wanted; of a sealed file, ciphertext; of references, names.
@@ -343,12 +353,8 @@ pub fn report(cx: &Cx<'_>, at: bulla::manifest::Span, name: &str, object: Option
 /// A text of several lines in a field: settings of some form, or YAML.
 fn text(cx: &Cx<'_>, node: &Node, value: &str, path: &Path<'_>) {
     let key = path.key.unwrap_or_default();
-    let spoken = matches!(
-        key,
-        "description" | "message" | "summary" | "help" | "notes" | "comment" | "title" | "expression" | "rego" | "expr"
-    );
     if matches!(path.place, Place::Quiet | Place::Snippet)
-        || spoken
+        || is_spoken(key)
         || bulla::metadata::is_last_applied(key)
         || value.len() > 1024 * 1024
     {

@@ -42,7 +42,9 @@ pub fn is_environment(key: &str) -> bool {
 pub fn is_script(key: &str) -> bool {
     // Ansible's modules have names with dots.
     let key = key.strip_prefix("ansible.builtin.").unwrap_or(key);
-    matches!(
+    // preKubeadmCommands, initCommand
+    let ends = ["Command", "Commands", "Args"].iter().any(|end| key.ends_with(end));
+    ends || matches!(
         key,
         "args"
             | "command"
@@ -52,13 +54,14 @@ pub fn is_script(key: &str) -> bool {
             | "after_script"
             | "run"
             | "cmd"
+            | "runcmd"
+            | "bootcmd"
             | "entrypoint"
             | "sh"
             | "shell"
             | "bash"
             | "pwsh"
             | "powershell"
-            | "extraArgs"
             | "extraFlags"
             | "test"
     )

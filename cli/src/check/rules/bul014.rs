@@ -43,10 +43,13 @@ pub fn config_map(cx: &Cx<'_>, node: &Node, object: &Named) {
             if text.contains("kind") && text.contains("Secret") {
                 scan::read(&inner, text);
             }
-            if !text.contains("PRIVATE KEY-----") {
-                continue;
+            let at = member.key.alias.unwrap_or(member.key.span);
+            let key = member.key.scalar().unwrap_or_default();
+            if text.contains("PRIVATE KEY-----") {
+                super::bul007::key_store(cx, at, "base64 in a ConfigMap");
+            } else if tree::holds_literal(cx, member.value, text, key) {
+                report(cx, at, key, Some(object));
             }
-            super::bul007::key_store(cx, member.key.alias.unwrap_or(member.key.span), "base64 in a ConfigMap");
         }
     }
 }
