@@ -174,7 +174,7 @@ fn half(name: &str, goals: (f64, f64)) {
 
 #[test]
 fn corpus_open() {
-    for name in ["open", "open-2", "open-3"] {
+    for name in ["open", "open-2", "open-3", "open-4"] {
         half(name, (0.98, 0.99));
     }
 }
