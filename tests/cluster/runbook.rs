@@ -771,6 +771,29 @@ async fn old_files_go(hand: &mut HandOver) -> Result<()> {
     hand.watcher.check("commit B", &hand.versions().await?).await?;
     let (complete, said) = hand.superseded()?;
     ensure!(complete && said.contains("no SealedSecret of bitnami.com"), "{said}");
+
+    // An old file that is applied once more says that the Secret is not its own, and changes nothing; nor does its end.
+    let before = hand.versions().await?;
+    let old = hand.desk.git(&["show", "HEAD~1:apps/db.yaml"])?;
+    hand.world.cluster.apply(&old).await?;
+    eventually("the old object to be looked at", SOON, async || {
+        let sealed = hand.world.theirs().get("db").await?;
+        ensure!(synced(&sealed) == Some("False"), "{:?}", sealed.status);
+        let message = sealed.status.and_then(|status| status.conditions.first()?.message.clone()).unwrap_or_default();
+        ensure!(message.contains("already exists and is not managed by SealedSecret"), "{message}");
+        Ok(())
+    })
+    .await?;
+    ensure!(!hand.superseded()?.0 && hand.versions().await? == before);
+    delete(&hand.world.client, &old, &[]).await?;
+    eventually("its end", SOON, async || {
+        ensure!(hand.world.theirs().get_opt("db").await?.is_none());
+        Ok(())
+    })
+    .await?;
+    hand.world.ready("db", "Applied").await?;
+    hand.watcher.check("an old file once more", &before).await?;
+    ensure!(hand.versions().await? == before && hand.superseded()?.0);
     Ok(())
 }
 
