@@ -6,7 +6,7 @@ use super::cx::{Cx, Named};
 use super::names::{self, Says};
 use super::settings::{Form, form, pairs};
 use super::value::{Verdict, assess, has_weight, is_stock};
-use super::{judge, lenient, lines::Lines, rules, scan};
+use super::{judge, lenient, lines::Lines, login, rules, scan};
 
 /// What a document is that is no object of Kubernetes, or what part of one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -401,7 +401,8 @@ pub fn holds_literal(cx: &Cx<'_>, node: &Node, value: &str, name: &str) -> bool 
 /// Settings line by line. `loose`: also such as are joined by a blank alone.
 pub fn lines(text: &str, form: Form, loose: bool, mut each: impl FnMut(&str, bulla::manifest::Span)) {
     let places = Lines::new(text);
-    let mut last = usize::MAX;
+    // One is told of a line.
+    let mut told = std::collections::HashSet::new();
     pairs(form, text, |pair| {
         let counts = if pair.loose {
             loose
@@ -413,9 +414,7 @@ pub fn lines(text: &str, form: Form, loose: bool, mut each: impl FnMut(&str, bul
         };
         if counts {
             let span = places.span(pair.at);
-            // One is told of a line.
-            if span.line != last {
-                last = span.line;
+            if told.insert(span.line) {
                 each(pair.name, span);
             }
         }
@@ -426,11 +425,26 @@ pub fn lines(text: &str, form: Form, loose: bool, mut each: impl FnMut(&str, bul
             if line.len() < 8192 && !line.trim_start().starts_with('#') {
                 super::command::literals(&super::command::tokens(line), |name, at| {
                     let span = places.span(offset + at..offset + at + 1);
-                    if span.line != last {
-                        last = span.line;
+                    if told.insert(span.line) {
                         each(name, span);
                     }
                 });
+            }
+            offset += line.len();
+        }
+    }
+    // A login wherever it stands on a line, but in prose and in comments.
+    if loose && text.contains("://") {
+        let mut offset = 0;
+        for line in text.split_inclusive('\n') {
+            let bare = line.trim_start();
+            let comment = ["#", "//", ";", "--", "<!--", "/*", "*", "!"].iter().any(|begin| bare.starts_with(begin));
+            if !comment && line.len() < 8192 && login::in_url(line) {
+                let at = offset + line.len() - bare.len();
+                let span = places.span(at..at + 1);
+                if told.insert(span.line) {
+                    each("a URL", span);
+                }
             }
             offset += line.len();
         }
