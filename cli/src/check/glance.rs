@@ -1,9 +1,6 @@
 //! A look at a manifest before it is parsed: most files of a repository speak of secrets (`secretKeyRef`, `passwordKey: password`) and
 //! have none, and parsing them is what takes the time. Whatever is not surely quiet is parsed.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
 use super::judge;
@@ -55,29 +52,9 @@ pub fn address(bytes: &[u8], at: usize) -> bool {
     authority.contains(&b'@') || (authority[colon..].iter().any(|b| !b.is_ascii_digit()) && rest.contains(&b'@'))
 }
 
-/// Whether a word is no name that any rule asks about. What was said of a word is known the next time: a repository uses
-/// the same few again and again. No text is kept, since it may be a value.
+/// Whether a word is no name that any rule asks about.
 fn says_nothing(name: &str) -> bool {
-    const MOST: usize = 16 * 1024;
-    thread_local! {
-        static SAID: (RandomState, RefCell<HashMap<u64, bool>>) = Default::default();
-    }
-    SAID.with(|(state, said)| {
-        let mut said = said.borrow_mut();
-        let hash = state.hash_one(name);
-        if let Some(nothing) = said.get(&hash) {
-            return *nothing;
-        }
-        if said.len() >= MOST {
-            said.clear();
-        }
-        let nothing = says(name) == Says::Nothing
-            && says_of_elements(name) == Says::Nothing
-            && !holds_secrets(name)
-            && !is_flag(name);
-        said.insert(hash, nothing);
-        nothing
-    })
+    says(name) == Says::Nothing && says_of_elements(name) == Says::Nothing && !holds_secrets(name) && !is_flag(name)
 }
 
 /// Up to where nothing is to be found, if so.

@@ -1,9 +1,14 @@
 //! Whether a name says that what stands under it is secret.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+
 /// What a name says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Says {
     /// Nothing of the kind.
+    #[default]
     Nothing,
     /// That it may be, or may be something's name (`secret`, `auth`, `key`): the value decides.
     Perhaps,
@@ -172,12 +177,43 @@ fn bare(name: &str) -> Vec<String> {
     words
 }
 
+/// What there is to say of a name, as of a field, a list or a mapping.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    says: Says,
+    of_elements: Says,
+    holds: bool,
+}
+
+/// What was said of a name is known the next time: a repository uses the same few again and again. No text is kept, since
+/// what is asked for may be a value.
+fn known(name: &str) -> Said {
+    const MOST: usize = 16 * 1024;
+    thread_local! {
+        static KNOWN: (RandomState, RefCell<HashMap<u64, Said>>) = Default::default();
+    }
+    if name.len() > 128 || name.is_empty() {
+        return Said::default();
+    }
+    KNOWN.with(|(state, known)| {
+        let mut known = known.borrow_mut();
+        let hash = state.hash_one(name);
+        if let Some(said) = known.get(&hash) {
+            return *said;
+        }
+        if known.len() >= MOST {
+            known.clear();
+        }
+        let bare = bare(name);
+        let all = Said { says: said(&bare), of_elements: said_of_elements(bare.clone()), holds: holds(&bare) };
+        known.insert(hash, all);
+        all
+    })
+}
+
 /// What a name says.
 pub fn says(name: &str) -> Says {
-    if name.len() > 128 || name.is_empty() {
-        return Says::Nothing;
-    }
-    said(&bare(name))
+    known(name).says
 }
 
 /// Whether what stands under a name is mostly the name of a Secret: `existingSecret`, `tlsSecret`.
@@ -190,10 +226,10 @@ pub fn names_a_secret(name: &str) -> bool {
 
 /// What the name of a list says of its elements: `passwords`, `api_keys`.
 pub fn says_of_elements(name: &str) -> Says {
-    if name.len() > 128 || name.is_empty() {
-        return Says::Nothing;
-    }
-    let mut words = bare(name);
+    known(name).of_elements
+}
+
+fn said_of_elements(mut words: Vec<String>) -> Says {
     let Some(last) = words.last_mut() else { return Says::Nothing };
     let Some(one) = last.strip_suffix('s').map(str::to_owned) else { return Says::Nothing };
     *last = one;
@@ -209,7 +245,10 @@ pub fn says_of_elements(name: &str) -> Says {
 
 /// Whether a mapping of this name holds secrets, whatever they are called: `secrets`, `credentials`, `apiKeys`.
 pub fn holds_secrets(name: &str) -> bool {
-    let words = bare(name);
+    known(name).holds
+}
+
+fn holds(words: &[String]) -> bool {
     let Some((last, before)) = words.split_last() else { return false };
     match last.as_str() {
         "secrets" | "passwords" | "credentials" | "tokens" | "apikeys" | "creds" => before.len() <= 1,

@@ -256,6 +256,10 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 if matches!(key, "sops" | "encryptedData" | "status" | "managedFields") {
                     continue;
                 }
+                let sealed = || path.object.is_some_and(|object| object.kind == "SealedSecret");
+                if matches!(key, "items" | "envelopes") && sealed() && is_ciphertext(&entry.value) {
+                    continue;
+                }
                 let values = holds_values(key, &entry.value) && !environment && path.place != Place::Quiet;
                 let place = if values { Place::Values } else { path.place };
                 let below = names::holds_secrets(key) || (path.below && !names::is_about(key));
@@ -266,6 +270,20 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 visit(cx, &entry.value, &Path { key: Some(key), place, below, environment, variable, ..path });
             }
         }
+    }
+}
+
+/// Whether there are only texts here as sealing makes them.
+fn is_ciphertext(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::Scalar { value, .. } => {
+            value.len() >= 40
+                && value
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b':' | b'_' | b'-'))
+        }
+        NodeKind::Mapping { entries, .. } => entries.iter().all(|entry| is_ciphertext(&entry.value)),
+        NodeKind::Sequence { .. } => false,
     }
 }
 
