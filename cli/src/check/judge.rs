@@ -5,7 +5,7 @@ use bulla::manifest::{Ambiguity, Node, Tag};
 use super::login;
 use super::names::{Says, names_a_secret, says};
 use super::value::{
-    HOLE, LITERAL, Verdict, assess, beside_references, is_of_words, is_secrets_name, is_stock, looks_random,
+    HOLE, LITERAL, Verdict, assess, beside_references, default_of, is_of_words, is_secrets_name, is_stock, looks_random,
 };
 
 /// Of a node under a name.
@@ -48,7 +48,8 @@ pub fn text_as(says: Says, name: &str, text: &str) -> bool {
         return false;
     }
     let plain = is_plain(text) && !(text.contains(' ') && name.to_ascii_lowercase().ends_with("phrase"));
-    if says == Says::Nothing || is_stock(text) || repeats(name, text) || plain {
+    let stock = is_stock(text) || default_of(text).is_some_and(is_stock);
+    if says == Says::Nothing || stock || repeats(name, text) || plain {
         return false;
     }
     match says {
@@ -155,12 +156,17 @@ mod tests {
             ("fernetKey", "kT9vQ2mXr7Lw0Zb4"),
             ("existingSecret", "kT9vQ2mXr7Lw0Zb4"),
             ("passphrase", "correct horse battery staple"),
+            ("password", "${DB_PASSWORD:postgres7}"),
+            ("password", "(hunter2)"),
             ("password", "correct-horse-battery-staple"),
         ] {
             assert!(text(name, value), "{name}: {value}");
         }
         for (name, value) in [
             ("password", "postgres"),
+            ("password", "${DB_PASSWORD:postgres}"),
+            ("password", "($password)"),
+            ("apiToken", "$(openssl"),
             ("password", "shop-db-credentials"),
             ("dbPassword", "db-password"),
             ("clientSecret", "grafana-oauth"),

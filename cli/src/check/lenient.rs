@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use zeroize::Zeroizing;
 
-use super::value::{HOLE, LITERAL, Verdict, assess};
+use super::value::{HOLE, LITERAL, Verdict, assess, has_weight};
 
 /// Whether there is anything of a template in it.
 pub fn is_templated(text: &str) -> bool {
@@ -124,6 +124,8 @@ const GIVING: &[&str] = &[
 fn literal(expression: &str) -> Option<Zeroizing<String>> {
     let mut rest = expression;
     let mut function: Option<&str> = None;
+    // What is put in the place of a format's verbs: a user or a host, when it is letters alone.
+    let mut formats = false;
     while let Some(c) = rest.chars().next() {
         match c {
             '"' | '\'' | '`' => {
@@ -146,14 +148,16 @@ fn literal(expression: &str) -> Option<Zeroizing<String>> {
                 let gives = function.is_none_or(|function| GIVING.contains(&function));
                 let format = (function == Some("printf") && text.contains('%')).then(|| formatted(text));
                 let text = format.as_ref().map_or(text, |format| format.as_str());
-                if gives && assess(text) == Verdict::Value {
+                let names = formats && !has_weight(text);
+                formats |= format.is_some();
+                if gives && !names && assess(text) == Verdict::Value {
                     return Some(Zeroizing::new(text.to_owned()));
                 }
                 function = function.or(Some("quote"));
                 rest = &inner[end + 1..];
             }
             '|' | '=' => {
-                function = None;
+                (function, formats) = (None, false);
                 rest = &rest[1..];
             }
             '(' => {

@@ -230,6 +230,14 @@ fn is_wholly_reference(text: &str) -> bool {
     beside_references(text).is_some_and(|literal| !literal.contains(char::is_alphanumeric))
 }
 
+/// The default of a text that is one reference: `${DB_PASSWORD:postgres}`, `${DB_PASSWORD:-postgres}`.
+pub fn default_of(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))?;
+    let (name, default) = inner.split_once(':')?;
+    let named = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    named.then_some(default.strip_prefix('-').unwrap_or(default))
+}
+
 /// What stands beside the references of a text, with a blank for each of them. Nothing when it has none, or one with a literal
 /// default.
 pub fn beside_references(text: &str) -> Option<Zeroizing<String>> {
@@ -252,7 +260,10 @@ pub fn beside_references(text: &str) -> Option<Zeroizing<String>> {
                 }
                 end
             }
-            '$' if rest.starts_with("$(") => closing(rest, '(', ')'),
+            // Of a command on a line only its first word may be here.
+            '$' if rest.starts_with("$(") => closing(rest, '(', ')').or_else(|| (literal == 0).then_some(rest.len())),
+            // `($namespace)`: an expression of a test.
+            '(' if rest.starts_with("($") && literal == 0 => closing(rest, '(', ')').filter(|end| *end == rest.len()),
             '$' if rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
                 Some(rest[1..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(rest.len(), |at| at + 1))
                     .filter(|end| {
