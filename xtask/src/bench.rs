@@ -26,7 +26,7 @@ pub struct Args {
     /// Namespaces beside those of the first of these, for one more restart; 0 leaves it out
     #[arg(long, default_value_t = 5000)]
     namespaces: usize,
-    /// Of the cluster part only the starts: what grows with the number of objects
+    /// Of the cluster part only the starts of the native kind: what grows with the number of objects
     #[arg(long)]
     starts_only: bool,
     /// Leave out the command line
@@ -128,7 +128,9 @@ pub fn run(args: &Args) -> Result<()> {
     for count in args.objects.iter().copied().filter(|count| *count > 0) {
         println!("load of this machine, the bench itself included: {}", load());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(bitnami::cluster(count, &programs, &mut table))?;
+        if !args.starts_only {
+            runtime.block_on(bitnami::cluster(count, &programs, &mut table))?;
+        }
         if args.bitnami_only {
             continue;
         }
