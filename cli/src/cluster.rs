@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use bulla::bitnami::BitnamiSealedSecret;
+use bulla::bitnami::{BitnamiSealedSecret, OBSERVED_CONFIG_MAP, OBSERVED_KEY};
 use bulla::envelope::Envelope;
 use bulla::metadata::SEALING_KEY_TYPE;
 use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, PROVE_PATH};
@@ -34,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The ConfigMap in which a controller publishes its recipients.
 const CONFIG_MAP: &str = "bulla-recipients";
-/// The one in which it keeps what it has observed.
-const OBSERVED: &str = "bulla-observed";
 /// Envelopes in one request: the controller takes 1,024, and bodies of 2 MiB.
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 1_900_000;
@@ -319,15 +317,15 @@ impl Cluster {
     /// What a controller that only observes SealedSecrets of bitnami.com has found.
     pub fn observed(&self) -> Result<String> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let what = format!("the ConfigMap {}/{OBSERVED}", self.namespace);
-        let map = self.patiently(async || api.get(OBSERVED).await).map_err(|error| match &error {
+        let what = format!("the ConfigMap {}/{OBSERVED_CONFIG_MAP}", self.namespace);
+        let map = self.patiently(async || api.get(OBSERVED_CONFIG_MAP).await).map_err(|error| match &error {
             kube::Error::Api(status) if status.code == 404 => {
                 let failure = Failure::missing(format!("nobody observes: {what} is not there in {}", self.context));
                 failure.help("bulla install --bitnami=observe, and --controller-namespace: where it runs")
             }
             error => self.explain(error, &what),
         })?;
-        map.data.and_then(|mut data| data.remove("report")).ok_or_else(|| {
+        map.data.and_then(|mut data| data.remove(OBSERVED_KEY)).ok_or_else(|| {
             let failure = Failure::unavailable(format!("{what} says nothing yet"));
             failure.help("does the controller run, with --bitnami=observe?")
         })

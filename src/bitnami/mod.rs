@@ -15,6 +15,7 @@ mod key;
 mod keyfile;
 mod merge;
 mod migrate;
+mod observed;
 mod resource;
 mod sealed;
 
@@ -40,6 +41,7 @@ pub use migrate::{
     AnswerRefused, MigrateError, Migrated, Obstacle, Remark, TranslateError, Translation, Why, check_answer, leave_out,
     migrate, migrate_with_values, parse_request, rename, targets_of, translate,
 };
+pub use observed::{OBSERVED_CONFIG_MAP, OBSERVED_KEY, ObservedObject, ObservedReport};
 pub use resource::{
     API_VERSION, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, BitnamiStatus,
     CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,

@@ -16,14 +16,15 @@ const fn is_word(b: u8) -> bool {
 }
 
 /// Whether a rule could find something at the word that a byte is in, and up to where that is said: the end of the word, or
-/// of its value. `weight`: whether only values count that are no letters alone.
-pub fn word(bytes: &[u8], at: usize, weight: &dyn Fn() -> bool) -> (usize, bool) {
+/// of its value. `needs_weight`: whether only values count that are no letters
+/// alone.
+pub fn word(bytes: &[u8], at: usize, needs_weight: &dyn Fn() -> bool) -> (usize, bool) {
     let from = at.saturating_sub(NEAR);
     let start = bytes[from..at].iter().rposition(|b| !is_word(*b)).map_or(from, |before| from + before + 1);
     let rest = &bytes[at..bytes.len().min(at + NEAR)];
     let end = at + rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len());
     let end = end.max(at + 1);
-    match quiet(bytes, start, end, weight) {
+    match quiet(bytes, start, end, needs_weight) {
         Some(quiet) => (quiet.max(end), false),
         None => (end, true),
     }
@@ -58,7 +59,7 @@ fn says_nothing(name: &str) -> bool {
 }
 
 /// Up to where nothing is to be found, if so.
-fn quiet(bytes: &[u8], start: usize, end: usize, weight: &dyn Fn() -> bool) -> Option<usize> {
+fn quiet(bytes: &[u8], start: usize, end: usize, needs_weight: &dyn Fn() -> bool) -> Option<usize> {
     let name = std::str::from_utf8(&bytes[start..end]).ok()?;
     if matches!(name, "Secret" | "SecretList") || end - start >= NEAR {
         return None;
@@ -86,7 +87,7 @@ fn quiet(bytes: &[u8], start: usize, end: usize, weight: &dyn Fn() -> bool) -> O
         rest.is_empty() || (quote.is_some() && matches!(rest[0], b',' | b'}' | b']'))
     };
     let Some(key) = trim(quoted).strip_suffix(b":").filter(|_| rest.is_some_and(is_whole)) else {
-        return quiet_pair(bytes, name, begin..start, end..stop, weight);
+        return quiet_pair(bytes, name, begin..start, end..stop, needs_weight);
     };
     let key = key.strip_suffix(b"\"").unwrap_or(key);
     let from = key.iter().rposition(|b| !is_word(*b)).map_or(0, |at| at + 1);
@@ -110,7 +111,7 @@ fn quiet_pair(
     name: &str,
     before: Range<usize>,
     rest: Range<usize>,
-    weight: &dyn Fn() -> bool,
+    needs_weight: &dyn Fn() -> bool,
 ) -> Option<usize> {
     // The end of the line is not seen, or what the name says is not all.
     if bytes.get(rest.end).is_some_and(|b| *b != b'\n') || is_form(name) || name.contains("hpasswd") {
@@ -135,7 +136,7 @@ fn quiet_pair(
         let word =
             !value.iter().any(|b| b.is_ascii_whitespace() || matches!(b, b';' | b'&' | b'|' | b'\\' | b'"' | b'\''));
         let alone = word && quote.is_none() && !flow && !is_continued(below, indent);
-        return (alone && is_none(name, value, weight)).then_some(rest.end);
+        return (alone && is_none(name, value, needs_weight)).then_some(rest.end);
     }
     let value = after.strip_prefix(b":")?;
     if quote.is_none() && value.first().is_some_and(|b| !b.is_ascii_whitespace()) {
@@ -151,31 +152,35 @@ fn quiet_pair(
             let inner = &value[1..];
             let close = inner.iter().position(|b| b == quote)?;
             let plain = !inner[..close].contains(&b'\\') && inner.get(close + 1) != Some(quote);
-            // Where the value begins: what is left of the line behind it was not trimmed.
-            let start = rest.end - (bytes[rest].trim_ascii_start().len() - (after.len() - value.len()));
-            (plain && is_none(name, &inner[..close], weight)).then_some(start + close)
+            let end = rest.start + bytes[rest].trim_ascii_end().len();
+            (plain && is_none(name, &inner[..close], needs_weight)).then_some(end - inner.len() + close)
         }
         Some(b'{' | b'[' | b'|' | b'>' | b'&' | b'*' | b'!' | b'?' | b'%' | b'@' | b'`') => None,
         Some(_) => {
             let hash = value.windows(2).position(|two| two == b" #").unwrap_or(value.len());
             let value = trim(&value[..hash]);
             let alone = !flow && !value.ends_with(b",") && !is_continued(below, indent);
-            (alone && is_none(name, value, weight)).then_some(rest.end)
+            (alone && is_none(name, value, needs_weight)).then_some(rest.end)
         }
     }
 }
 
 /// Whether a value under a telling name is none that any rule tells of.
-fn is_none(name: &str, value: &[u8], weight: &dyn Fn() -> bool) -> bool {
+fn is_none(name: &str, value: &[u8], needs_weight: &dyn Fn() -> bool) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return false };
     // The expressions of templates are taken apart where they are parsed.
     let whole = !value.contains("{{") && !value.contains("{%");
-    whole && (!judge::text(name, value) || (!has_weight(value) && weight()))
+    whole && (!judge::text(name, value) || (!has_weight(value) && needs_weight()))
 }
 
 /// How far a line is indented, the dashes of lists included.
 fn indent(line: &[u8]) -> usize {
     line.iter().take_while(|b| matches!(b, b' ' | b'-')).count()
+}
+
+/// How many blanks a line begins with.
+fn spaces(line: &[u8]) -> usize {
+    line.iter().take_while(|b| **b == b' ').count()
 }
 
 /// Whether a value goes on in the lines that follow.
@@ -189,7 +194,7 @@ fn is_continued(rest: &[u8], indent: usize) -> bool {
             }
             continue;
         }
-        return line.iter().take_while(|b| **b == b' ').count() > indent || line.first() == Some(&b'\t');
+        return spaces(line) > indent || line.first() == Some(&b'\t');
     }
     false
 }
@@ -204,7 +209,7 @@ fn has_keys_alone(rest: &[u8], indent: usize, in_list: bool) -> bool {
         if bare.is_empty() || bare.starts_with(b"#") {
             continue;
         }
-        let own = line.iter().take_while(|b| **b == b' ').count();
+        let own = spaces(line);
         // A list may stand as far left as its key.
         if bare.starts_with(b"- ") && own + usize::from(in_list) * 2 >= indent && first.is_none() {
             return false;
@@ -270,7 +275,7 @@ fn has_value(bytes: &[u8], begin: usize, word: Range<usize>, stop: usize, first:
     let after = bytes.get(stop + 1..bytes.len().min(stop + 8 * NEAR)).unwrap_or_default();
     for (count, line) in after.split(|b| *b == b'\n').enumerate() {
         let bare = trim(line);
-        let own = line.iter().take_while(|b| **b == b' ').count();
+        let own = spaces(line);
         if bare.starts_with(b"-") || bare.starts_with(b"}") || (own < column && !bare.is_empty()) {
             break;
         }

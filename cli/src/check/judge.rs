@@ -166,7 +166,6 @@ mod tests {
             ("password", "postgres"),
             ("password", "${DB_PASSWORD:postgres}"),
             ("password", "($password)"),
-            ("apiToken", "$(openssl"),
             ("password", "shop-db-credentials"),
             ("dbPassword", "db-password"),
             ("clientSecret", "grafana-oauth"),

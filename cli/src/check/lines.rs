@@ -29,6 +29,7 @@ impl<'t> Lines<'t> {
         }
     }
 
+    /// The text itself.
     pub const fn text(&self) -> &'t str {
         self.text
     }

@@ -256,8 +256,7 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
                 if matches!(key, "sops" | "encryptedData" | "status" | "managedFields") {
                     continue;
                 }
-                let sealed = || path.object.is_some_and(|object| object.kind == "SealedSecret");
-                if matches!(key, "items" | "envelopes") && sealed() && is_ciphertext(&entry.value) {
+                if is_sealed_part(Some(key), &path) && is_ciphertext(&entry.value) {
                     continue;
                 }
                 let values = holds_values(key, &entry.value) && !environment && path.place != Place::Quiet;
@@ -271,6 +270,12 @@ fn visit(cx: &Cx<'_>, node: &Node, path: &Path<'_>) {
             }
         }
     }
+}
+
+/// Whether ciphertext stands under a key, or what is said of it.
+fn is_sealed_part(key: Option<&str>, path: &Path<'_>) -> bool {
+    let of_sealed = path.object.is_some_and(|object| object.kind == "SealedSecret");
+    of_sealed && matches!(key, Some("items" | "envelopes" | "encryptedData"))
 }
 
 /// Whether there are only texts here as sealing makes them.
@@ -350,8 +355,7 @@ fn is_spoken(key: &str) -> bool {
 /// Fields that are no settings: of a policy, what is wanted; of a sealed file, ciphertext; of references, names.
 fn is_bound(key: &str, path: &Path<'_>) -> bool {
     let Some(object) = path.object.filter(|_| path.place == Place::Object) else { return false };
-    let sealed = object.kind == "SealedSecret" && matches!(path.key, Some("items" | "envelopes" | "encryptedData"));
-    sealed
+    is_sealed_part(path.key, path)
         || (matches!(key, "secretKey" | "property" | "version")
             && (object.kind.ends_with("ExternalSecret") || object.kind == "PushSecret"))
 }

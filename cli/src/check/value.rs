@@ -260,8 +260,7 @@ pub fn beside_references(text: &str) -> Option<Zeroizing<String>> {
                 }
                 end
             }
-            // Of a command on a line only its first word may be here.
-            '$' if rest.starts_with("$(") => closing(rest, '(', ')').or_else(|| (literal == 0).then_some(rest.len())),
+            '$' if rest.starts_with("$(") => closing(rest, '(', ')'),
             // `($namespace)`: an expression of a test.
             '(' if rest.starts_with("($") && literal == 0 => closing(rest, '(', ')').filter(|end| *end == rest.len()),
             '$' if rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
@@ -508,6 +507,7 @@ mod tests {
             ("$github-app2:client_secret", Verdict::Reference),
             ("$dbPassword", Verdict::Reference),
             ("{noop}hunter2", Verdict::Value),
+            ("$(hunter2", Verdict::Value),
             ("{noop}changeme", Verdict::Placeholder),
             ("{bcrypt}$2a$10$Zr0n3bYxUq1cV5mT8wKfLu", Verdict::Value),
             ("{cipher}a1b2c3d4e5", Verdict::Encrypted),

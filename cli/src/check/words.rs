@@ -172,7 +172,7 @@ impl Words {
             return self.names.is_match(bytes) || matches!(sort, Sort::Logins(_));
         }
         let data = OnceCell::new();
-        let weight = || *data.get_or_init(|| glance::is_data(name, bytes));
+        let needs_weight = || *data.get_or_init(|| glance::is_data(name, bytes));
         let mut from = 0;
         let mut named = false;
         for found in self.names.find_iter(bytes) {
@@ -189,7 +189,7 @@ impl Words {
                     }
                 }
                 _ => {
-                    let (end, active) = glance::word(bytes, found.start(), &weight);
+                    let (end, active) = glance::word(bytes, found.start(), &needs_weight);
                     if active {
                         return true;
                     }

@@ -87,6 +87,10 @@ fn native(args: &ResealArgs, report: &[PathBuf], beside: Option<Value>) -> Resul
         if let (Some(beside), Some(members)) = (&beside, document.as_object_mut()) {
             members.insert("bitnami".to_owned(), beside.clone());
         }
+        if let (false, Some(members)) = (old_pins.is_empty(), document.as_object_mut()) {
+            let old = |old: &OldPin<'_>| json!({ "name": old.recipient.name.value, "ageInDays": old.age });
+            members.insert("oldPins".to_owned(), old_pins.iter().map(old).collect());
+        }
         write_reports(report, &document)?;
         if args.output == ReportFormat::Json {
             output::document(document)?;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bulla::bitnami::BitnamiSealedSecret;
+use bulla::bitnami::{BitnamiSealedSecret, ObservedObject, ObservedReport};
 use bulla::open::readers;
 use bulla::recipient::Fingerprint;
 use bulla::resource::{SealedSecret, SealingKey};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::Done;
@@ -151,29 +150,10 @@ fn superseded(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
     Ok(if left > 0 && !args.exit_zero { Done::Findings } else { Done::Well })
 }
 
-/// What a controller that observes has found, as it keeps it (`bulla-observed`).
-#[derive(Deserialize)]
-struct Observed {
-    observed: usize,
-    results: BTreeMap<String, usize>,
-    objects: Vec<Odd>,
-    #[serde(default)]
-    unnamed: usize,
-}
-
-/// An object that is not as it should be.
-#[derive(Deserialize)]
-struct Odd {
-    namespace: String,
-    name: String,
-    result: String,
-    message: String,
-}
-
 /// What observing has found.
 fn observed(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
     let text = cluster.observed()?;
-    let found: Observed = serde_json::from_str(&text).map_err(|_| {
+    let found: ObservedReport = serde_json::from_str(&text).map_err(|_| {
         Failure::unavailable("what was observed can't be read")
             .help("is it a controller of this version that observes?")
     })?;
@@ -200,8 +180,9 @@ fn observed(args: &StatusArgs, cluster: &Cluster) -> Result<Done> {
     } else {
         if !found.objects.is_empty() {
             let mut lines = vec![["NAMESPACE", "NAME", "FOUND", "MESSAGE"].map(String::from).to_vec()];
-            let row =
-                |odd: &Odd| [&odd.namespace, &odd.name, &odd.result, &odd.message].map(|text| word(text)).to_vec();
+            let row = |odd: &ObservedObject| {
+                [&odd.namespace, &odd.name, &odd.result, &odd.message].map(|text| word(text)).to_vec()
+            };
             lines.extend(found.objects.iter().map(row));
             output::data(table(&lines).as_bytes())?;
         }

@@ -215,6 +215,10 @@ fn a_key_older_than_the_policy_wants_is_told_and_makes_files_stale() {
     let run = sandbox.run(&["reseal", "t", "--check"]);
     let told = run.err.lines().last().unwrap_or_default();
     assert!(run.code == 10 && told.starts_with("warning: the key key is ") && told.contains("bulla rotate"), "{run:?}");
+    let run = sandbox.run(&["reseal", "t", "--check", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&run.out).expect("JSON");
+    assert!(run.code == 10 && document["oldPins"][0]["name"] == "key", "{document}");
+    assert!(document["oldPins"][0]["ageInDays"].as_i64().is_some_and(|age| age > 400), "{document}");
     let run = sandbox.run(&["reseal", "t", "-i", "key.txt"]).well();
     assert!(run.err.contains("0 envelopes; 1 was current") && run.err.contains("maxKeyAge is 400 days"), "{}", run.err);
     assert_eq!(before, sandbox.bytes("t/s.yaml"), "there is no newer key that it could be sealed for");

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bulla::bitnami::{OBSERVED_CONFIG_MAP, OBSERVED_KEY, ObservedObject, ObservedReport};
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::api::{Api, Failure, core_path};
@@ -15,10 +15,6 @@ use crate::lease::Role;
 use crate::queue::ObjectKey;
 use crate::status::Verdict;
 
-/// The ConfigMap.
-pub const OBSERVED: &str = "bulla-observed";
-/// Its key.
-const REPORT: &str = "report";
 /// Objects that are named; of more only the number is told.
 const MOST: usize = 1000;
 /// Characters of what is said of one. A ConfigMap takes 1 MiB: names have at most 316 bytes.
@@ -76,19 +72,23 @@ impl Observed {
     }
 
     /// As it is kept.
-    fn report(&self) -> Value {
+    fn report(&self) -> ObservedReport {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts: BTreeMap<_, _> = state.counts.iter().filter(|(_, count)| **count > 0).collect();
-        let odd: usize = counts.iter().filter(|(result, _)| !is_well(result)).map(|(_, count)| **count).sum();
+        let counted = state.counts.iter().filter(|(_, count)| **count > 0);
+        let results: BTreeMap<_, _> = counted.map(|(result, count)| ((*result).to_owned(), *count)).collect();
+        let odd: usize = results.iter().filter(|(result, _)| !is_well(result)).map(|(_, count)| *count).sum();
         let objects: Vec<_> = state
             .named
             .iter()
-            .map(|((namespace, name), Odd { result, message })| {
-                json!({ "namespace": &**namespace, "name": &**name, "result": result, "message": message })
+            .map(|((namespace, name), Odd { result, message })| ObservedObject {
+                namespace: namespace.to_string(),
+                name: name.to_string(),
+                result: (*result).to_owned(),
+                message: message.clone(),
             })
             .collect();
         let unnamed = odd.saturating_sub(objects.len());
-        json!({ "observed": counts.values().copied().sum::<usize>(), "results": counts, "objects": objects, "unnamed": unnamed })
+        ObservedReport { observed: results.values().sum(), results, objects, unnamed }
     }
 }
 
@@ -105,7 +105,7 @@ pub async fn publish(api: Api, namespace: String, observed: Arc<Observed>, mut r
                 Ok(()) => written = Some(report),
                 Err(failure) => {
                     if !matches!(failure, Failure::NotLeading) {
-                        tracing::warn!(%failure, "what was observed can't be written to the ConfigMap {OBSERVED}; trying again");
+                        tracing::warn!(%failure, "what was observed can't be written to the ConfigMap {OBSERVED_CONFIG_MAP}; trying again");
                     }
                     tokio::time::sleep(AGAIN).await;
                     continue;
@@ -117,26 +117,29 @@ pub async fn publish(api: Api, namespace: String, observed: Arc<Observed>, mut r
     }
 }
 
-async fn write(api: &Api, namespace: &str, report: &Value) -> Result<(), Failure> {
+async fn write(api: &Api, namespace: &str, report: &ObservedReport) -> Result<(), Failure> {
     let path = core_path(namespace, "configmaps");
-    let (mut config, is_there) = match api.get::<ConfigMap>(&path, OBSERVED).await {
+    let (mut config, is_there) = match api.get::<ConfigMap>(&path, OBSERVED_CONFIG_MAP).await {
         Ok(found) => (found, true),
         Err(Failure::NotFound) => (ConfigMap::default(), false),
         Err(failure) => return Err(failure),
     };
-    config.metadata.name = Some(OBSERVED.to_owned());
+    config.metadata.name = Some(OBSERVED_CONFIG_MAP.to_owned());
     config.metadata.namespace = Some(namespace.to_owned());
     config.metadata.managed_fields = None;
-    config.data = Some([(REPORT.to_owned(), report.to_string())].into());
+    let text = serde_json::to_string(report).map_err(|_| Failure::Refused(0))?;
+    config.data = Some([(OBSERVED_KEY.to_owned(), text)].into());
     let body = serde_json::to_vec(&config).map_err(|_| Failure::Refused(0))?;
     match is_there {
-        true => api.replace(&path, OBSERVED, body).await.map(drop),
+        true => api.replace(&path, OBSERVED_CONFIG_MAP, body).await.map(drop),
         false => api.create(&path, body).await.map(drop),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::queue::Kind;
     use crate::status::Standing;
@@ -161,7 +164,7 @@ mod tests {
             "observed": 2, "results": {"NoKey": 1, "Same": 1}, "unnamed": 0,
             "objects": [{"namespace": "shop", "name": "b", "result": "NoKey", "message": "no key fits"}],
         });
-        assert_eq!(observed.report(), expected);
+        assert_eq!(serde_json::to_value(observed.report()).unwrap(), expected);
     }
 
     #[test]
@@ -174,8 +177,9 @@ mod tests {
             observed.note(&key, None, Some(&verdict("TemplateFailed", &long)));
         }
         let report = observed.report();
-        assert_eq!(report["unnamed"], 5);
+        assert_eq!(report.unnamed, 5);
+        let report = serde_json::to_string(&report).unwrap();
         // JSON in JSON: its quotation marks are escaped.
-        assert!(Value::String(report.to_string()).to_string().len() < 1 << 20);
+        assert!(Value::String(report).to_string().len() < 1 << 20);
     }
 }

@@ -196,6 +196,10 @@ pub fn from_literal(cx: &Cx<'_>, text: &str, end: usize) {
     };
     let until =
         |c: char| quote.map_or(c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ';' | '|'), |quote| c == quote);
+    // What a command prints: its words would be cut apart.
+    if quote.is_none() && value.starts_with("$(") {
+        return;
+    }
     let value = &value[..value.find(until).unwrap_or(value.len())];
     if !name.contains(char::is_whitespace) && judge::text(name, value) {
         // It may stand on a line with which the command goes on.
