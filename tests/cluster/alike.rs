@@ -97,6 +97,16 @@ fn cases(namespace: &str) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// A message with the names in parentheses at its end in order: there they come in the order of a Go map, another one each time.
+fn in_order(message: &str) -> String {
+    let Some((start, names)) = message.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) else {
+        return message.to_owned();
+    };
+    let mut names: Vec<_> = names.split(", ").collect();
+    names.sort_unstable();
+    format!("{start}({})", names.join(", "))
+}
+
 /// What is said of one object, and its Secret, without what can't be the same: uids, versions, times, the namespace.
 async fn outcome(world: &World, namespace: &str, name: &str) -> Result<Value> {
     let sealed: Api<BitnamiSealedSecret> = Api::namespaced(world.client.clone(), namespace);
@@ -104,14 +114,15 @@ async fn outcome(world: &World, namespace: &str, name: &str) -> Result<Value> {
     let events: Api<Event> = Api::namespaced(world.client.clone(), namespace);
     let status = sealed.get(name).await?.status.unwrap_or_default();
     let synced = status.conditions.iter().find(|condition| condition.type_ == "Synced");
-    let synced = synced.map(|condition| (condition.status.clone(), condition.message.clone().unwrap_or_default()));
+    let synced =
+        synced.map(|condition| (condition.status.clone(), in_order(condition.message.as_deref().unwrap_or_default())));
     let told: BTreeSet<_> = events
         .list(&ListParams::default())
         .await?
         .items
         .into_iter()
         .filter(|event| event.involved_object.name.as_deref() == Some(name))
-        .map(|event| (event.type_, event.reason, event.message.map(|text| text.replace(namespace, "NS"))))
+        .map(|event| (event.type_, event.reason, event.message.map(|text| in_order(&text.replace(namespace, "NS")))))
         .collect();
     let secret = secrets.get_opt(name).await?.map(|secret| {
         let owners: Vec<_> = secret
