@@ -210,7 +210,7 @@ pub struct Condition {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SealingKeySpec {
-    /// Of what kind the key is: hybrid (ML-KEM-768 with X25519), classical (X25519), rsa (Bitnami's format). Immutable.
+    /// Of what kind the key is: hybrid (ML-KEM-768 with X25519), classical (X25519). Immutable.
     #[serde(default)]
     #[schemars(schema_with = "key_format_schema")]
     pub format: KeyFormat,
@@ -236,8 +236,6 @@ pub enum KeyFormat {
     Hybrid,
     /// X25519 alone.
     Classical,
-    /// RSA, for Bitnami's format.
-    Rsa,
 }
 
 /// What a sealing key is used for.
@@ -312,8 +310,8 @@ fn envelopes_schema(_: &mut SchemaGenerator) -> Schema {
 fn key_format_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
-        "description": "Of what kind the key is: hybrid (ML-KEM-768 with X25519), classical (X25519), rsa (Bitnami's format). Immutable.",
-        "enum": ["hybrid", "classical", "rsa"],
+        "description": "Of what kind the key is: hybrid (ML-KEM-768 with X25519), classical (X25519). Immutable.",
+        "enum": ["hybrid", "classical"],
         "x-kubernetes-validations": [{ "rule": "self == oldSelf", "message": "format is immutable: create another SealingKey" }],
     })
 }

@@ -23,6 +23,7 @@ mod cluster {
     mod replicas;
     mod restart;
     mod rights;
+    mod rsa_keys;
     mod runbook;
     mod templates;
     mod workflows;

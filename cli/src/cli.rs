@@ -143,8 +143,6 @@ pub enum KeyFormatArg {
     Hybrid,
     /// X25519 alone.
     Classical,
-    /// RSA, for Bitnami's format.
-    Rsa,
 }
 
 /// Whom to seal for.
@@ -550,7 +548,15 @@ pub enum KeysCommand {
 
 /// `bulla keys list`
 #[derive(Args)]
+#[command(
+    after_long_help = "With --bitnami: the RSA keys for SealedSecrets of bitnami.com, which have no SealingKey: what they are is said by the label
+of their Secrets, in the controller's namespace. Whoever may list those may read them, private keys included. NEEDED-BY
+counts the SealedSecrets that were opened with a key. docs/keys.md says how these keys are made and set aside."
+)]
 pub struct KeysListArgs {
+    /// Those for SealedSecrets of bitnami.com instead
+    #[arg(long)]
+    pub bitnami: bool,
     /// How to show them
     #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
     pub output: ReportFormat,
@@ -565,7 +571,9 @@ pub struct KeysListArgs {
   bulla keys create --prefer-after 0s
 
 Creates a SealingKey; the controller makes the private key, which never leaves the cluster. Whether you may is up to the
-cluster's RBAC (sealingkeys.bulla.dev in the controller's namespace).")]
+cluster's RBAC (sealingkeys.bulla.dev in the controller's namespace).
+
+RSA keys, for SealedSecrets of bitnami.com, have no SealingKey: docs/keys.md.")]
 pub struct KeysCreateArgs {
     /// Its name (default: made of the date)
     #[arg(value_name = "NAME")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bulla::bitnami::{BitnamiSealedSecret, OBSERVED_CONFIG_MAP, OBSERVED_KEY};
 use bulla::envelope::Envelope;
-use bulla::metadata::SEALING_KEY_TYPE;
+use bulla::metadata::{BITNAMI_KEY_LABEL, BITNAMI_KEY_PREFIX, SEALING_KEY_TYPE};
 use bulla::proof::{self, CHALLENGE_HEADER, Challenger, Exchange, PROOF_HEADER, PROVE_PATH};
 use bulla::recipient::{
     Fingerprint, ListedRecipient, NameSource, Recipient, RecipientKind, is_envelope_name, parse_recipients,
@@ -392,10 +392,23 @@ impl Cluster {
 
     /// The Secrets that hold keys: whoever may read them has everything.
     pub fn key_secrets(&self) -> Result<Vec<Secret>> {
+        self.secrets(&ListParams::default().fields(&format!("type={SEALING_KEY_TYPE}")))
+    }
+
+    /// The Secrets that are or were RSA keys: with the label, whatever its value, and the one that needs none.
+    pub fn rsa_key_secrets(&self) -> Result<Vec<Secret>> {
+        let mut secrets = self.secrets(&ListParams::default().labels(BITNAMI_KEY_LABEL))?;
+        let named = ListParams::default().fields(&format!("metadata.name={BITNAMI_KEY_PREFIX}"));
+        let unlabelled =
+            |secret: &Secret| !secret.metadata.labels.iter().flatten().any(|(key, _)| key == BITNAMI_KEY_LABEL);
+        secrets.extend(self.secrets(&named)?.into_iter().filter(unlabelled));
+        Ok(secrets)
+    }
+
+    fn secrets(&self, which: &ListParams) -> Result<Vec<Secret>> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let of_type = ListParams::default().fields(&format!("type={SEALING_KEY_TYPE}"));
         let list = self
-            .patiently(async || api.list(&of_type).await)
+            .patiently(async || api.list(which).await)
             .map_err(|error| self.explain(&error, &format!("the Secrets of namespace {}", self.namespace)))?;
         Ok(list.items)
     }

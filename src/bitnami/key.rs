@@ -44,6 +44,13 @@ impl KeyFingerprint {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Its first four bytes: enough to find a key among those that are there.
+    #[must_use]
+    pub const fn begin(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
 }
 
 impl fmt::Display for KeyFingerprint {

@@ -304,7 +304,7 @@ pub fn migrate(
     let translation = translate(sealed)?;
     let opened = open_within(sealed, keys, hint, operations)?;
     let sealed = seal_into(translation.shell, &opened.secret.data, targets)?;
-    Ok(Migrated { sealed, remarks: translation.remarks, key: opened.key })
+    Ok(Migrated { sealed, remarks: translation.remarks, key: opened.key() })
 }
 
 /// As [`migrate`], by somebody who holds the private keys and so may see everything: the older form is taken, and a template
@@ -328,7 +328,7 @@ pub fn migrate_with_values(
         let mut remarks = translation.remarks;
         remarks.remove(&Remark::StricterTemplates);
         let sealed = seal_into(translation.shell, &opened.secret.data, targets)?;
-        return Ok(Migrated { sealed, remarks, key: opened.key });
+        return Ok(Migrated { sealed, remarks, key: opened.key() });
     }
     check(&sealed.spec).map_err(TranslateError::from)?;
     let opened = open(sealed, keys, hint)?;
@@ -336,7 +336,7 @@ pub fn migrate_with_values(
     let plain = PlainSecret { data: BTreeMap::new(), ..opened.secret.clone() };
     let translation = said(sealed, plain, &BTreeMap::new(), Vec::new())?;
     let sealed = seal_into(translation.shell, data, targets)?;
-    Ok(Migrated { sealed, remarks: translation.remarks, key: opened.key })
+    Ok(Migrated { sealed, remarks: translation.remarks, key: opened.key() })
 }
 
 fn seal_into(

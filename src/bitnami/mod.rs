@@ -13,6 +13,7 @@ mod body;
 mod change;
 mod key;
 mod keyfile;
+mod keysecret;
 mod merge;
 mod migrate;
 mod observed;
@@ -36,6 +37,7 @@ pub use change::{
 };
 pub use key::{Certificate, CertificateError, KEY_BITS, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
 pub use keyfile::{KEY_MEMBER, KeyFileError, is_key_file, private_keys};
+pub use keysecret::{ACTIVE, CERTIFICATE_MEMBER, KeyProblem, KeySecret};
 pub use merge::{Merge, MergeError, merge};
 pub use migrate::{
     AnswerRefused, MigrateError, Migrated, Obstacle, Remark, TranslateError, Translation, Why, check_answer, leave_out,
@@ -43,8 +45,9 @@ pub use migrate::{
 };
 pub use observed::{OBSERVED_CONFIG_MAP, OBSERVED_KEY, ObservedObject, ObservedReport};
 pub use resource::{
-    API_VERSION, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate, BitnamiStatus,
-    CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, scope_of, set_scope,
+    API_VERSION, APPLIED, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate,
+    BitnamiStatus, CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, opened_by,
+    scope_of, set_scope,
 };
 pub use sealed::{
     ItemError, OpenError, Opened, Operations, ResealError, Resealed, check, check_item, label, open, open_item,

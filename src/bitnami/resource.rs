@@ -126,6 +126,18 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, 
     Ok(map.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
+/// The condition in which the controller keeps what it has written.
+pub const APPLIED: &str = "Applied";
+
+/// The beginnings of the fingerprints of the keys that opened an object, as the controller has kept them: the last item's first.
+#[must_use]
+pub fn opened_by(status: &BitnamiStatus) -> Vec<u32> {
+    let applied = status.conditions.iter().find(|condition| condition.type_ == APPLIED);
+    let message = applied.and_then(|condition| condition.message.as_deref()).unwrap_or_default();
+    let keys = message.split(' ').find_map(|word| word.strip_prefix("key=")).unwrap_or_default();
+    keys.split(',').filter_map(|key| u32::from_str_radix(key, 16).ok()).collect()
+}
+
 /// The scope that annotations say: exactly `"true"` counts, and cluster-wide wins.
 #[must_use]
 pub fn scope_of(annotations: Option<&BTreeMap<String, String>>) -> Scope {

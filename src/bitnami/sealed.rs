@@ -264,8 +264,16 @@ pub struct Opened {
     /// The Secret as its template and items say, before `template.data` is rendered. Name and namespace are the
     /// SealedSecret's own.
     pub secret: PlainSecret,
-    /// The key that opened the last item; try it first the next time.
-    pub key: Option<KeyFingerprint>,
+    /// The keys that opened it, the last item's first.
+    pub keys: Vec<KeyFingerprint>,
+}
+
+impl Opened {
+    /// The key to try first the next time.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyFingerprint> {
+        self.keys.first().copied()
+    }
 }
 
 /// How many private operations at least opening costs: one for each item.
@@ -336,7 +344,7 @@ pub fn open_within(
     operations: &mut Operations,
 ) -> Result<Opened, OpenError> {
     let spec = &sealed.spec;
-    let (values, key) = open_values(sealed, keys, hint, operations)?;
+    let (values, opened) = open_values(sealed, keys, hint, operations)?;
     let mut secret = match values {
         Values::Items(data) => {
             let template = spec.template.clone().unwrap_or_default();
@@ -354,7 +362,7 @@ pub fn open_within(
     };
     secret.name.clone_from(&sealed.metadata.name);
     secret.namespace.clone_from(&sealed.metadata.namespace);
-    Ok(Opened { secret, key })
+    Ok(Opened { secret, keys: opened })
 }
 
 enum Values {
@@ -367,26 +375,30 @@ fn open_values(
     keys: &[&PrivateKey],
     hint: Option<KeyFingerprint>,
     operations: &mut Operations,
-) -> Result<(Values, Option<KeyFingerprint>), OpenError> {
+) -> Result<(Values, Vec<KeyFingerprint>), OpenError> {
     let spec = &sealed.spec;
     check(spec)?;
     let label = label_of(sealed);
     let mut first = hint;
     if let Some(text) = spec.data.as_ref().filter(|text| !text.is_empty()) {
         return match open_item_within(text, &label, keys, first, operations) {
-            Ok((value, key)) => Ok((Values::Whole(value), Some(key))),
+            Ok((value, key)) => Ok((Values::Whole(value), vec![key])),
             Err(ItemError::Operations) => Err(OpenError::Operations),
             Err(ItemError::NoKey) => Err(OpenError::NoKey(vec!["data".into()])),
             Err(error) => Err(OpenError::Item { key: None, error }),
         };
     }
     let mut data = BTreeMap::new();
+    let mut opened = Vec::new();
     let mut closed = Vec::new();
     for (name, text) in &spec.encrypted_data {
         match open_item_within(text, &label, keys, first, operations) {
             Err(ItemError::Operations) => return Err(OpenError::Operations),
             Ok((value, key)) => {
-                first = Some(key);
+                if first.replace(key) != Some(key) || opened.is_empty() {
+                    opened.retain(|other| *other != key);
+                    opened.insert(0, key);
+                }
                 data.insert(name.clone(), value);
             }
             Err(ItemError::NoKey) => closed.push(name.clone()),
@@ -398,7 +410,7 @@ fn open_values(
             break;
         }
     }
-    if closed.is_empty() { Ok((Values::Items(data), first)) } else { Err(OpenError::NoKey(closed)) }
+    if closed.is_empty() { Ok((Values::Items(data), opened)) } else { Err(OpenError::NoKey(closed)) }
 }
 
 /// The Secret in an opened `spec.data`.
@@ -431,7 +443,7 @@ pub fn verify_within(
     hint: Option<KeyFingerprint>,
     operations: &mut Operations,
 ) -> Result<Option<KeyFingerprint>, OpenError> {
-    open_values(sealed, keys, hint, operations).map(|(_, key)| key)
+    open_values(sealed, keys, hint, operations).map(|(_, opened)| opened.first().copied())
 }
 
 /// The whole Secret: opened, and `template.data` rendered over the opened items as the established controller does it: a

@@ -93,7 +93,7 @@ fn what_go_sealed_opens_here_new_and_old_form() {
             },
         }));
         let opened = open(&sealed, &keys(), None).unwrap();
-        assert_eq!(opened.key, Some(KEYS[vector.key].0.fingerprint()));
+        assert_eq!(opened.keys, [KEYS[vector.key].0.fingerprint()]);
         assert_eq!(opened.secret.data, decoded(&vector.values));
         assert_eq!(opened.secret.name.as_deref(), Some("db"), "the template's name means nothing");
         assert_eq!(opened.secret.type_.as_deref(), Some("x/y"));
@@ -260,10 +260,34 @@ fn a_new_key_is_read_back_and_opens_what_its_certificate_sealed() {
 fn the_key_that_opened_an_object_is_tried_first() {
     let sealed = seal(&secret(), Scope::Strict, &KEYS[1].1).unwrap();
     let opened = open(&sealed, &keys(), None).unwrap();
-    assert_eq!(opened.key, Some(KEYS[1].0.fingerprint()));
-    assert!(open(&sealed, &keys(), opened.key).is_ok());
+    assert_eq!(opened.key(), Some(KEYS[1].0.fingerprint()));
+    assert!(open(&sealed, &keys(), opened.key()).is_ok());
     // A hint for a key that is gone changes nothing.
     assert!(open(&sealed, &[&KEYS[1].0], Some(KEYS[0].0.fingerprint())).is_ok());
+}
+
+#[test]
+fn all_keys_that_opened_an_object_are_known_and_remembered() {
+    let mut sealed = seal(&secret(), Scope::Strict, &KEYS[0].1).unwrap();
+    let label = label(Scope::Strict, "shop", "db");
+    for (name, key) in [("0", 1), ("x", 0), ("y", 1), ("z", 1)] {
+        sealed.spec.encrypted_data.insert(name.into(), seal_item(&KEYS[key].1, &label, b"v").unwrap());
+    }
+    let fingerprints = |of: &[usize]| of.iter().map(|key| KEYS[*key].0.fingerprint()).collect::<Vec<_>>();
+    for hint in [None, Some(KEYS[0].0.fingerprint()), Some(KEYS[1].0.fingerprint())] {
+        assert_eq!(open(&sealed, &keys(), hint).unwrap().keys, fingerprints(&[1, 0]));
+    }
+    sealed.spec.encrypted_data.clear();
+    assert!(open(&sealed, &keys(), Some(KEYS[0].0.fingerprint())).unwrap().keys.is_empty());
+
+    let status = |type_: &str, message: Option<&str>| {
+        let condition = json!({"type": type_, "status": "True", "message": message});
+        serde_json::from_value::<BitnamiStatus>(json!({"conditions": [condition]})).unwrap()
+    };
+    let kept = |keys: &str| opened_by(&status(APPLIED, Some(&format!("secret=a version=1 inputs=i key={keys}"))));
+    assert_eq!(kept("0000002a,ffffffff"), [42, u32::MAX]);
+    assert!(kept("-").is_empty());
+    assert!(opened_by(&status("Synced", Some("key=2a"))).is_empty() && opened_by(&status(APPLIED, None)).is_empty());
 }
 
 proptest! {

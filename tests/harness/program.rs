@@ -42,6 +42,8 @@ pub enum Signal {
     Stop,
     /// SIGCONT.
     Cont,
+    /// SIGUSR1.
+    Usr1,
 }
 
 impl From<Signal> for rustix::process::Signal {
@@ -52,6 +54,7 @@ impl From<Signal> for rustix::process::Signal {
             Signal::Kill => Self::KILL,
             Signal::Stop => Self::STOP,
             Signal::Cont => Self::CONT,
+            Signal::Usr1 => Self::USR1,
         }
     }
 }

@@ -20,7 +20,6 @@ impl From<KeyFormatArg> for KeyFormat {
         match format {
             KeyFormatArg::Hybrid => Self::Hybrid,
             KeyFormatArg::Classical => Self::Classical,
-            KeyFormatArg::Rsa => Self::Rsa,
         }
     }
 }
@@ -29,7 +28,6 @@ const fn format_word(format: KeyFormat) -> &'static str {
     match format {
         KeyFormat::Hybrid => "hybrid",
         KeyFormat::Classical => "classical",
-        KeyFormat::Rsa => "rsa",
     }
 }
 
@@ -45,6 +43,9 @@ pub const fn state_word(state: Option<KeyState>) -> &'static str {
 
 pub fn list(args: &KeysListArgs) -> Result<Done> {
     let cluster = cluster::connect(&args.cluster)?;
+    if args.bitnami {
+        return super::rsa_keys::list(&cluster, args.output);
+    }
     let mut keys = cluster.keys()?;
     keys.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     if args.output == ReportFormat::Json {
@@ -154,9 +155,6 @@ pub fn create_in(
     format: KeyFormatArg,
     prefer_after: Option<&str>,
 ) -> Result<SealingKey> {
-    if format == KeyFormatArg::Rsa {
-        return Err(Failure::usage("--format rsa: Bitnami's format is not in this version"));
-    }
     if let Some(name) = name
         && !bulla::scope::is_dns_subdomain(name)
     {

@@ -22,6 +22,7 @@ mod recipients;
 mod relocate;
 mod reseal;
 mod rotate;
+mod rsa_keys;
 mod seal;
 mod set;
 mod status;

@@ -32,7 +32,7 @@ pub fn run(args: &KubesealArgs) -> Result<()> {
                 _ => failure,
             }
         })?;
-        hint = opened.key.or(hint);
+        hint = opened.key().or(hint);
         secrets.push(Tree::secret(&opened.secret));
     }
     output::write(args, output::text(secrets, format).as_bytes(), true)

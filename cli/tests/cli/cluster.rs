@@ -688,6 +688,11 @@ fn keys_are_listed_and_created() {
         .run(&["keys", "create", "x", "--prefer-after", "1d"])
         .fails(2, "error: --prefer-after 1d: not a duration up to 8760h\nhelp: as in 0s, 90m, 24h, 1h30m\n");
     assert_eq!(server.state().keys.len(), 2);
+    // RSA keys have no SealingKey.
+    let run = sandbox.run(&["keys", "create", "x", "--format", "rsa"]);
+    assert_eq!(run.code, 2);
+    assert!(run.err.contains("hybrid, classical") && run.err.contains("rsa"), "{}", run.err);
+    assert_eq!(server.state().keys.len(), 2);
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Hints {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = self.place(namespace, name);
         if known.len() < MOST || known.contains_key(&place) {
-            known.insert(place, begin(key));
+            known.insert(place, key.begin());
         }
     }
 
@@ -41,10 +41,4 @@ impl Hints {
     pub fn forget(&self, namespace: &str, name: &str) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place(namespace, name));
     }
-}
-
-/// The first four bytes of a fingerprint.
-pub fn begin(key: KeyFingerprint) -> u32 {
-    let [a, b, c, d, ..] = *key.as_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }

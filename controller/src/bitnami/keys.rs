@@ -6,28 +6,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla::bitnami::{Certificate, CertificateError, KeyFingerprint, NewKey, PrivateKey, PrivateKeyError, generate};
+use bulla::bitnami::{
+    ACTIVE, CERTIFICATE_MEMBER, Certificate, KEY_MEMBER, KeyFingerprint, KeyProblem, KeySecret, NewKey, PrivateKey,
+    generate,
+};
 use bulla::digest::inputs_digest;
-use bulla::metadata::{BITNAMI_KEY_LABEL, SEALED_SECRET_ANNOTATION};
+use bulla::metadata::BITNAMI_KEY_LABEL;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use zeroize::Zeroize as _;
 
 use super::args::{BitnamiSettings, KeyOrder, Mode};
-use super::hints::begin;
 use super::metrics::Metrics;
 use crate::api::{Api, Failure, core_path};
 use crate::events::{Events, Note, reference};
 use crate::keyring::watch_failed;
 use crate::reconcile::Body;
-
-/// The label's value that makes a Secret a key.
-const ACTIVE: &str = "active";
 
 /// One key that opens.
 #[derive(Clone)]
@@ -71,7 +70,7 @@ impl RsaRing {
     /// The key whose fingerprint begins so.
     pub fn hinted(&self, begins: Option<u32>) -> Option<KeyFingerprint> {
         let begins = begins?;
-        self.keys.iter().map(|key| key.key.fingerprint()).find(|fingerprint| begin(*fingerprint) == begins)
+        self.keys.iter().map(|key| key.key.fingerprint()).find(|fingerprint| fingerprint.begin() == begins)
     }
 
     fn same(&self, other: &Self) -> bool {
@@ -79,72 +78,6 @@ impl RsaRing {
             |ring: &Self| ring.keys.iter().map(|key| (key.name.clone(), key.key.fingerprint())).collect::<Vec<_>>();
         self.complete == other.complete && of(self) == of(other)
     }
-}
-
-/// Why the Secret of a key can't be used.
-#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyProblem {
-    /// No `tls.crt`, or not a usable one.
-    #[error("tls.crt: {0}")]
-    Certificate(#[from] CertificateError),
-    /// No `tls.key`, or not a usable one.
-    #[error("tls.key: {0}")]
-    Key(#[from] PrivateKeyError),
-    /// Whoever may write SealedSecrets could have made it.
-    #[error("a SealedSecret made it, so that anybody may know it")]
-    Made,
-}
-
-/// A Secret that may be a key, as far as it counts.
-#[derive(Clone, Debug)]
-pub struct KeySecret {
-    /// Its metadata, without managedFields.
-    pub metadata: ObjectMeta,
-    /// The pair in it.
-    pub pair: Result<(Arc<PrivateKey>, Arc<Certificate>), KeyProblem>,
-    /// What is known of it without its content changes nothing for it: told once.
-    version: String,
-}
-
-impl KeySecret {
-    /// Takes the pair out of a Secret and clears what it was read from.
-    pub fn take(mut secret: Secret) -> Option<(String, Self)> {
-        let name = secret.metadata.name.clone()?;
-        let mut data = secret.data.take().unwrap_or_default();
-        let value = |key: &str| data.get(key).map(|value| value.0.as_slice()).unwrap_or_default();
-        let pair = if is_made(&secret.metadata) {
-            Err(KeyProblem::Made)
-        } else {
-            read_pair(value("tls.crt"), value("tls.key"))
-        };
-        for value in data.values_mut() {
-            value.0.zeroize();
-        }
-        secret.metadata.managed_fields = None;
-        let version = secret.metadata.resource_version.clone().unwrap_or_default();
-        Some((name, Self { metadata: secret.metadata, pair, version }))
-    }
-
-    /// Whether it is to be used: labelled `active`, or without the label and named exactly as the prefix says.
-    fn is_active(&self, name: &str, prefix: &str) -> bool {
-        let label = self.metadata.labels.as_ref().and_then(|labels| labels.get(BITNAMI_KEY_LABEL));
-        label.map_or(name == prefix, |label| label == ACTIVE)
-    }
-}
-
-/// Whether a Secret says that a SealedSecret, of whichever format, made it.
-fn is_made(metadata: &ObjectMeta) -> bool {
-    let sealed = metadata.owner_references.iter().flatten().any(|owner| {
-        let group = owner.api_version.split('/').next().unwrap_or_default();
-        owner.kind == bulla::bitnami::KIND && [bulla::bitnami::GROUP, bulla::resource::GROUP].contains(&group)
-    });
-    sealed || metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SEALED_SECRET_ANNOTATION))
-}
-
-fn read_pair(certificate: &[u8], key: &[u8]) -> Result<(Arc<PrivateKey>, Arc<Certificate>), KeyProblem> {
-    let certificate = Certificate::from_pem(certificate)?;
-    let key = PrivateKey::with_certificate(key, &certificate)?;
-    Ok((Arc::new(key), Arc::new(certificate)))
 }
 
 /// What the watches have seen.
@@ -165,6 +98,8 @@ pub enum Why {
     Renewal,
     /// The newest is older than `--key-cutoff-time`.
     Cutoff,
+    /// Somebody asked for it with SIGUSR1.
+    Asked,
 }
 
 /// What is to be done, and what the ring is until then.
@@ -188,7 +123,7 @@ pub fn plan(observed: &Observed, settings: &BitnamiSettings, now: Timestamp) -> 
     let all = observed.legacy.iter().chain(&observed.labelled);
     let secrets: BTreeMap<&String, &KeySecret> = all.collect();
     for (name, secret) in secrets {
-        if !secret.is_active(name, &settings.prefix) {
+        if !secret.is_active(&settings.prefix) {
             continue;
         }
         match &secret.pair {
@@ -265,6 +200,9 @@ pub struct Keys {
     pub rewound: watch::Receiver<u64>,
 }
 
+/// Which problem of which version was told.
+type Told = (KeyProblem, Option<String>);
+
 type Seen = Option<Result<Event<DeserializeGuard<Secret>>, kube::runtime::watcher::Error>>;
 
 /// Keeps the ring for ever.
@@ -281,6 +219,9 @@ pub async fn run(mut keys: Keys) {
     let mut complete = [false; 2];
     let mut told = BTreeMap::new();
     let (mut next, mut again) = (None::<Timestamp>, false);
+    let mut signals = signal(SignalKind::user_defined1()).ok();
+    // Somebody wants another key; its name is the same however often it is tried, so that it is one.
+    let (mut asked, mut asked_name) = (false, None);
     loop {
         let until = next.map(|at| at.duration_since(Timestamp::now()));
         let until = until.and_then(|left| Duration::try_from(left).ok()).unwrap_or(Duration::from_secs(3600));
@@ -290,6 +231,7 @@ pub async fn run(mut keys: Keys) {
             event = labelled.next() => complete[0] = see(&mut observed.labelled, event, complete[0]),
             event = legacy.next() => complete[1] = see(&mut observed.legacy, event, complete[1]),
             Ok(()) = keys.rewound.changed() => (labelled, legacy) = open(),
+            () = received(&mut signals) => asked = keys.may_be_asked(),
             () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
         }
         if complete != [true; 2] {
@@ -298,14 +240,22 @@ pub async fn run(mut keys: Keys) {
         let plan = plan(&observed, &keys.settings, Timestamp::now());
         keys.tell(&plan, &observed, &mut told).await;
         next = plan.next;
-        again = plan.make.is_some();
-        let Some(why) = plan.make.filter(|_| keys.api.may_write()) else { continue };
-        let name = next_name(&observed, &keys.settings.prefix);
+        let make = plan.make.or(asked.then_some(Why::Asked));
+        again = make.is_some();
+        let Some(why) = make.filter(|_| keys.api.may_write()) else { continue };
+        let mut name = next_name(&observed, &keys.settings.prefix);
+        if why == Why::Asked {
+            name = asked_name.get_or_insert(name).clone();
+        }
         match keys.make(&name, why).await {
             // Known at once: the other watch may tell of something first, and the next would be made on account of that.
-            Ok(made) => drop(observed.labelled.insert(name, made)),
+            Ok(made) => {
+                (asked, asked_name) = (false, None);
+                observed.labelled.insert(name, made);
+            }
             // An old view: the watch brings the new one.
-            Err(Failure::AlreadyExists | Failure::NotLeading) => {}
+            Err(Failure::AlreadyExists) => (asked, asked_name) = (false, None),
+            Err(Failure::NotLeading) => {}
             Err(failure) => tracing::warn!(%failure, "an RSA key could not be made; trying again"),
         }
     }
@@ -338,9 +288,29 @@ fn see(secrets: &mut BTreeMap<String, KeySecret>, event: Seen, complete: bool) -
     }
 }
 
+/// Waits for a signal, or for ever.
+async fn received(signals: &mut Option<Signal>) {
+    let one = match signals {
+        Some(signals) => signals.recv().await,
+        None => None,
+    };
+    if one.is_none() {
+        std::future::pending().await
+    }
+}
+
 impl Keys {
+    /// Whether SIGUSR1 makes a key here: one of several replicas does.
+    fn may_be_asked(&self) -> bool {
+        let makes = self.settings.mode == Mode::Own && self.api.may_write();
+        if !makes {
+            tracing::warn!("SIGUSR1: only the replica that leads makes keys, with --bitnami=own");
+        }
+        makes
+    }
+
     /// The ring to who opens, the problems to whom it concerns.
-    async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut BTreeMap<String, (KeyProblem, String)>) {
+    async fn tell(&self, plan: &Plan, observed: &Observed, told: &mut BTreeMap<String, Told>) {
         self.metrics.keys.set(i64::try_from(plan.ring.keys.len()).unwrap_or_default());
         self.metrics.malformed.set(i64::try_from(plan.problems.len()).unwrap_or_default());
         self.metrics.expiry.set(plan.ring.newest().map_or(0, |key| key.certificate.not_after()));
@@ -353,7 +323,7 @@ impl Keys {
         told.retain(|name, _| plan.problems.contains_key(name));
         for (name, problem) in &plan.problems {
             let Some(secret) = observed.labelled.get(name).or_else(|| observed.legacy.get(name)) else { continue };
-            let now = (*problem, secret.version.clone());
+            let now = (*problem, secret.metadata.resource_version.clone());
             if told.get(name) == Some(&now) {
                 continue;
             }
@@ -376,13 +346,12 @@ impl Keys {
         let metadata = self.api.create(&core_path(&self.settings.namespace, "secrets"), self.body(name, &made)).await?;
         let certificate = made.certificate.trim_end();
         tracing::info!(secret = name, ?why, certificate, "made an RSA key");
-        if why == Why::Renewal {
+        if matches!(why, Why::Renewal | Why::Asked) {
             let note = Note::normal("Renewed", "a new RSA key: what is sealed for older ones still opens");
             self.events.publish(reference("Secret", &metadata), &note).await;
         }
-        let version = metadata.resource_version.clone().unwrap_or_default();
-        let pair = read_pair(made.certificate.as_bytes(), made.private_key.as_bytes());
-        Ok(KeySecret { metadata, pair, version })
+        let pair = KeySecret::pair(made.certificate.as_bytes(), made.private_key.as_bytes());
+        Ok(KeySecret { metadata, pair })
     }
 
     /// The Secret of a new key.
@@ -396,7 +365,7 @@ impl Keys {
             annotations: Some(self.settings.annotations.clone()).filter(|annotations| !annotations.is_empty()),
             ..ObjectMeta::default()
         };
-        let data = [("tls.crt", made.certificate.as_bytes()), ("tls.key", made.private_key.as_bytes())];
+        let data = [(CERTIFICATE_MEMBER, made.certificate.as_bytes()), (KEY_MEMBER, made.private_key.as_bytes())];
         Body::of(metadata, "kubernetes.io/tls", None, data.into())
     }
 }

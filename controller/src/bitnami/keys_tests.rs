@@ -7,6 +7,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::Deserialize;
 
+use bulla::bitnami::PrivateKeyError;
+
 use super::*;
 
 #[derive(Deserialize)]

@@ -42,7 +42,7 @@ fn owner(api: &str, name: &str, uid: &str, controller: bool) -> Value {
 }
 
 fn applied(whose: Whose, uid: &str) -> Applied {
-    Applied { whose, uid: uid.into(), version: "1".into(), inputs: "i".into(), key: None }
+    Applied { whose, uid: uid.into(), version: "1".into(), inputs: "i".into(), keys: Vec::new() }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bulla::bitnami::{
-    API_VERSION, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiStatus, KIND, MANAGED, Opened, open_rendered,
-    operations, skips_owner,
+    API_VERSION, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiStatus, KIND, KeyFingerprint, MANAGED, Opened,
+    open_rendered, operations, skips_owner,
 };
 use bulla::policy::Refused;
 use bulla::resource::Drift;
@@ -17,7 +17,6 @@ use zeroize::Zeroize as _;
 
 use super::Shared;
 use super::args::Mode;
-use super::hints::begin;
 use super::metrics::{Found, Unseal};
 use super::plan::{self, Stand, Write};
 use super::status::{self, Applied, Whose};
@@ -282,7 +281,7 @@ async fn open_aside(
     let _turn = context.opening.acquire().await.map_err(|_| interrupted())?;
     let ring = shared.ring.borrow().clone();
     let remembered = shared.hints.get(&key.namespace, &key.name);
-    let hint = remembered.or_else(|| Applied::read(sealed.status.as_ref())?.key);
+    let hint = remembered.or_else(|| Applied::read(sealed.status.as_ref())?.keys.first().copied());
     context.metrics.opened.inc();
     let object = sealed.clone();
     let opened = tokio::task::spawn_blocking(move || {
@@ -299,7 +298,7 @@ async fn open_aside(
         };
         Said::closed(reason, error.to_string())
     })?;
-    if let Some(fingerprint) = opened.key {
+    if let Some(fingerprint) = opened.key() {
         shared.hints.set(&key.namespace, &key.name, fingerprint);
     }
     let theirs = &settings.bitnami;
@@ -337,7 +336,7 @@ async fn look(
         uid: metadata.uid.clone().unwrap_or_default(),
         version: metadata.resource_version.clone().unwrap_or_default(),
         inputs: inputs.clone(),
-        key: opened.and_then(|opened| opened.key).map(begin),
+        keys: opened.map(|opened| opened.keys.iter().map(KeyFingerprint::begin).collect()).unwrap_or_default(),
     };
     let stand = existing.as_ref().map(|held| plan::stand(&held.0.metadata, uid, &key.name, before.as_ref()));
     match (&existing, stand) {
@@ -437,13 +436,15 @@ fn drifted(seen: Option<SecretId>) -> Said {
 /// The native twin makes the Secret now. That is said once, and the status stays `Synced`.
 fn superseded(secret: &ObjectMeta, before: Option<Applied>, inputs: &str) -> Said {
     let id = SecretId::of(secret);
+    // It may have to be opened again one day.
+    let keys = before.as_ref().map(|before| before.keys.clone()).unwrap_or_default();
     let known = before.filter(|before| before.whose == Whose::Superseded && before.inputs == inputs);
     let applied = known.unwrap_or_else(|| Applied {
         whose: Whose::Superseded,
         uid: secret.uid.clone().unwrap_or_default(),
         version: secret.resource_version.clone().unwrap_or_default(),
         inputs: inputs.to_owned(),
-        key: None,
+        keys,
     });
     let verdict = Verdict {
         standing: Standing::Ready,

@@ -2,7 +2,7 @@
 //! definition's columns show the first condition); and `Applied`, which is ours and fits its schema: what was written, so
 //! that a restart asks for nothing.
 
-use bulla::bitnami::{BitnamiCondition, BitnamiStatus};
+use bulla::bitnami::{APPLIED, BitnamiCondition, BitnamiStatus, opened_by};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
@@ -10,8 +10,6 @@ use crate::reconcile::SecretId;
 
 /// The condition that everybody reads.
 pub const SYNCED: &str = "Synced";
-/// Our own.
-pub const APPLIED: &str = "Applied";
 
 /// Whose a Secret was when it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,26 +60,27 @@ pub struct Applied {
     pub version: String,
     /// [`super::plan::inputs`].
     pub inputs: String,
-    /// The beginning of the fingerprint of the key that opened it.
-    pub key: Option<u32>,
+    /// The beginnings of the fingerprints of the keys that opened it, the last item's first.
+    pub keys: Vec<u32>,
 }
 
 impl Applied {
     /// From a status; `None` when there is none, or not one of ours.
     pub fn read(status: Option<&BitnamiStatus>) -> Option<Self> {
-        let condition = status?.conditions.iter().find(|condition| condition.type_ == APPLIED)?;
+        let status = status?;
+        let condition = status.conditions.iter().find(|condition| condition.type_ == APPLIED)?;
         let reason = condition.reason.as_deref()?;
         let whose = Whose::ALL.into_iter().find(|whose| whose.as_str() == reason)?;
         let mut words = condition.message.as_deref()?.split(' ');
         let mut word = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         let (uid, version, inputs) = (word("secret")?, word("version")?, word("inputs")?);
-        let key = word("key").and_then(|text| u32::from_str_radix(&text, 16).ok());
-        Some(Self { whose, uid, version, inputs, key })
+        Some(Self { whose, uid, version, inputs, keys: opened_by(status) })
     }
 
     fn message(&self) -> String {
-        let key = self.key.map_or_else(|| "-".to_owned(), |key| format!("{key:08x}"));
-        format!("secret={} version={} inputs={} key={key}", self.uid, self.version, self.inputs)
+        let keys: Vec<_> = self.keys.iter().map(|key| format!("{key:08x}")).collect();
+        let keys = if keys.is_empty() { "-".to_owned() } else { keys.join(",") };
+        format!("secret={} version={} inputs={} key={keys}", self.uid, self.version, self.inputs)
     }
 
     /// Which Secret it is.
@@ -166,7 +165,7 @@ mod tests {
             uid: "3d9".into(),
             version: version.into(),
             inputs: "iabc".into(),
-            key: Some(0xab),
+            keys: vec![0xab],
         }
     }
 
@@ -218,8 +217,8 @@ mod tests {
     #[test]
     fn memory_is_read_back_or_not_at_all() {
         for whose in Whose::ALL {
-            for key in [None, Some(7)] {
-                let written = Applied { whose, key, ..applied("5") };
+            for keys in [vec![], vec![7], vec![0xffff_ffff, 7]] {
+                let written = Applied { whose, keys, ..applied("5") };
                 assert_eq!(Applied::read(Some(&next(None, Some(1), None, Some(&written), at(1)))), Some(written));
             }
         }

@@ -215,15 +215,11 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
         if observed.secrets.contains_key(name) || made_before || deleted {
             continue;
         }
-        match sealing_key.spec.format {
-            KeyFormat::Hybrid => {
-                plan.actions.push(Action::Generate { name: name.clone(), kind: RecipientKind::Hybrid });
-            }
-            KeyFormat::Classical => {
-                plan.actions.push(Action::Generate { name: name.clone(), kind: RecipientKind::Classical });
-            }
-            KeyFormat::Rsa => {}
-        }
+        let kind = match sealing_key.spec.format {
+            KeyFormat::Hybrid => RecipientKind::Hybrid,
+            KeyFormat::Classical => RecipientKind::Classical,
+        };
+        plan.actions.push(Action::Generate { name: name.clone(), kind });
     }
     annotate(observed, &published, &mut keys, now, &mut plan);
     publish(observed, settings, &keys, now, &mut plan);
@@ -481,9 +477,6 @@ fn statuses(observed: &Observed, keys: &[Key], now: Timestamp, plan: &mut Plan) 
                 ("True", "Ripening", format!("published, and preferred from {at} on"))
             }
             Some(_) => ("True", "Loaded", "opens what is sealed for it".to_owned()),
-            None if sealing_key.spec.format == KeyFormat::Rsa => {
-                ("False", "FormatUnsupported", "rsa keys are not supported by this version".to_owned())
-            }
             None => match plan.problems.get(name) {
                 Some(problem) => {
                     let text = format!("the Secret {KEY_SECRET_PREFIX}{name} can't be used: {problem}");

@@ -71,7 +71,7 @@ pub fn openings(table: &mut Table) -> Result<()> {
     let pass = |keys: &[&PrivateKey]| -> Result<f64> {
         let started = Instant::now();
         for object in &objects {
-            ensure!(open(object, keys, known)?.key == known);
+            ensure!(open(object, keys, known)?.key() == known);
         }
         Ok(started.elapsed().as_secs_f64() * 1000.0)
     };

@@ -1,0 +1,247 @@
+//! RSA keys have no SealingKey: they are made, listed, set aside and brought back by what the established tools know, with the
+//! commands of docs/keys.md.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use bulla::bitnami::{Certificate, KeyFingerprint, generate};
+use bulla::metadata::BITNAMI_KEY_LABEL;
+use bulla::resource::SealingKey;
+use bulla::scope::Scope;
+use bulla_tests::{Signal, eventually, skip};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
+
+use super::bitnami::Pair;
+use super::workflows::{Desk, Run, told};
+use super::world::{SOON, World};
+
+/// The page with the commands, which are typed here as they stand there.
+const PAGE: &str = include_str!("../../docs/keys.md");
+const LIST: &str = "bulla keys list --bitnami --controller-namespace kube-system";
+const MARK: &str = "kubectl -n kube-system label --overwrite secret sealed-secrets-keyold \
+                    sealedsecrets.bitnami.com/sealed-secrets-key=compromised";
+
+#[tokio::test]
+async fn a_sealing_key_is_never_of_rsa() -> Result<()> {
+    let world = World::bare("norsa").await?;
+    let mut key = serde_json::to_value(SealingKey::new("rsa-1", Default::default()))?;
+    key["spec"]["format"] = "rsa".into();
+    let keys: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(
+        world.client.clone(),
+        &world.system,
+        &kube::core::ApiResource::erase::<SealingKey>(&()),
+    );
+    let refused = keys.create(&PostParams::default(), &serde_json::from_value(key)?).await;
+    let refused = refused.err().context("it was taken")?.to_string();
+    let words = ["spec.format", "Unsupported value", "\"rsa\"", "\"hybrid\"", "\"classical\""];
+    ensure!(words.iter().all(|word| refused.contains(word)), "{refused}");
+    Ok(())
+}
+
+/// A key as it is listed: its name, its label, NEEDED-BY.
+type Listed = (String, Option<String>, Option<u64>);
+
+/// A cluster, and somebody at a shell.
+struct Hand {
+    world: World,
+    desk: Desk,
+}
+
+impl Hand {
+    /// Types a command of the page, in this cluster.
+    fn types(&self, line: &str) -> Result<Run> {
+        ensure!(PAGE.contains(line), "docs/keys.md does not have {line}");
+        let here = line.replace("kube-system", &self.world.system);
+        let program = bulla_tests::binary("bulla")?;
+        let here = here.strip_prefix("bulla ").map_or(here.clone(), |rest| format!("{} {rest}", program.display()));
+        let mut shell = self.desk.command("sh".into());
+        let output = shell.args(["-c", &here]).stdin(std::process::Stdio::null()).output()?;
+        told(&output).well().with_context(|| line.to_owned())
+    }
+
+    /// What `bulla keys list --bitnami` says, the newest first.
+    fn listed(&self) -> Result<Vec<Listed>> {
+        let list = ["keys", "list", "--bitnami", "-o", "json", "--controller-namespace", &self.world.system];
+        let found: Value = serde_json::from_str(&self.desk.well(&list)?.out)?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let keys = found["keys"].as_array().context("keys")?.iter();
+        Ok(keys
+            .map(|key| (text(&key["name"]).unwrap_or_default(), text(&key["label"]), key["neededBy"].as_u64()))
+            .collect())
+    }
+
+    async fn served(&self) -> Result<KeyFingerprint> {
+        let (status, body) = self.world.get("http", "/v1/cert.pem").await?;
+        ensure!(status == 200, "{status} {body}");
+        Ok(Certificate::from_pem(body.as_bytes())?.fingerprint())
+    }
+
+    async fn opens(&self, sealed: &impl serde::Serialize) -> Result<bool> {
+        Ok(self.world.post("/v1/verify", &serde_json::to_vec(sealed)?).await?.0 == 200)
+    }
+
+    async fn keys(&self) -> Result<Vec<String>> {
+        let labelled = self.world.key_secrets().list(&ListParams::default().labels(BITNAMI_KEY_LABEL)).await?;
+        Ok(labelled.items.iter().map(|secret| secret.name_any()).collect())
+    }
+}
+
+#[tokio::test]
+async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
+    if !Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|run| run.status.success()) {
+        skip("the commands for RSA keys are typed with kubectl, and there is none");
+        return Ok(());
+    }
+    // Keys of its own: what is sealed for them is counted in the whole cluster.
+    let pair = |age: i64| {
+        let now = Timestamp::now().as_second();
+        let made = generate(now - age, now + age, "")?;
+        Ok::<_, anyhow::Error>(Pair {
+            private_key: made.private_key.to_string(),
+            certificate: made.certificate.clone(),
+        })
+    };
+    let (old, oldest) = (pair(10_000)?, pair(20_000)?);
+    // Asked while it only observes it makes none, and goes on.
+    let mut world = World::bitnami("rsakeys", &["--bitnami=observe"]).await?;
+    let system = world.system.clone();
+    world.plant_key(&system, "sealed-secrets-keyold", Some("active"), &old).await?;
+    world.plant_key(&system, "sealed-secrets-key", None, &oldest).await?;
+    world.start().await?;
+    let controller = world.controller.as_ref().context("a controller")?;
+    controller.signal(Signal::Usr1)?;
+    eventually("the signal to be refused", SOON, async || {
+        ensure!(world.log().contains("SIGUSR1"), "{}", world.log());
+        Ok(())
+    })
+    .await?;
+    world.args = ["--bitnami=own", "--bitnami-namespace", &system].map(str::to_owned).into();
+    world.restart().await?;
+
+    // One object for one key, one whose values were sealed for two.
+    let one = world.seal_theirs(&old, "one", Scope::Strict, &[("a", "hunter2-rsakeys")]);
+    let mut both = world.seal_theirs(&old, "both", Scope::Strict, &[("a", "hunter2-rsakeys")]);
+    let added = world.seal_theirs(&oldest, "both", Scope::Strict, &[("b", "hunter2-rsakeys")]);
+    both.spec.encrypted_data.extend(added.spec.encrypted_data);
+    for sealed in [&one, &both] {
+        world.theirs().create(&PostParams::default(), sealed).await?;
+    }
+    let desk = Desk::new()?;
+    desk.know(&[("prod", &world)])?;
+    let mut config: Value = serde_json::from_str(&desk.read("kubeconfig")?)?;
+    config["current-context"] = "prod".into();
+    std::fs::write(desk.path("kubeconfig"), config.to_string())?;
+    let hand = Hand { world, desk };
+    let needed = |name: &str, keys: &[Listed]| keys.iter().find(|key| key.0 == name).map(|key| (key.1.clone(), key.2));
+    let active = || Some("active".to_owned());
+    eventually("what needs each key", SOON, async || {
+        let keys = hand.listed()?;
+        ensure!(
+            needed("sealed-secrets-keyold", &keys) == Some((active(), Some(2)))
+                && needed("sealed-secrets-key", &keys) == Some((None, Some(1))),
+            "{keys:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let listed = hand.types(LIST)?;
+    let says = |listed: &Run, label: &str| {
+        let words = listed.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        words
+            .into_iter()
+            .any(|words| matches!(&words[..], ["sealed-secrets-keyold", found, _, _, "2", _] if *found == label))
+    };
+    ensure!(listed.out.starts_with("NAME ") && says(&listed, "active"), "{}", listed.out);
+
+    // Another key now: by a signal, and one's own.
+    let before = hand.served().await?;
+    hand.world.controller.as_ref().context("a controller")?.signal(Signal::Usr1)?;
+    let made = eventually("another key", SOON, async || {
+        ensure!(hand.served().await? != before, "{}", hand.world.log());
+        let keys = hand.listed()?;
+        ensure!(keys.len() == 3 && keys[0].1 == active() && keys[0].2 == Some(0), "{keys:?}");
+        Ok(keys[0].0.clone())
+    })
+    .await?;
+    hand.world.event(&system, &made, "Renewed").await?;
+    let asked = hand.served().await?;
+    // Certificates tell whole seconds.
+    eventually("the next second", SOON, async || {
+        let secret = hand.world.key_secrets().get(&made).await?;
+        let born = Certificate::from_pem(&secret.data.context("data")?["tls.crt"].0)?.not_before();
+        ensure!(Timestamp::now().as_second() > born);
+        Ok(())
+    })
+    .await?;
+    hand.types("openssl req -x509 -newkey rsa:4096 -nodes -days 3650 -subj /CN=prod -keyout tls.key -out tls.crt")?;
+    hand.types("kubectl -n kube-system create secret tls sealed-secrets-keyown --cert=tls.crt --key=tls.key")?;
+    hand.types(
+        "kubectl -n kube-system label secret sealed-secrets-keyown sealedsecrets.bitnami.com/sealed-secrets-key=active",
+    )?;
+    let own = Certificate::from_pem(hand.desk.read("tls.crt")?.as_bytes())?.fingerprint();
+    eventually("one's own key to be the newest", SOON, async || {
+        ensure!(hand.served().await? == own && own != asked);
+        Ok(())
+    })
+    .await?;
+    ensure!(hand.listed()?[0].0 == "sealed-secrets-keyown", "{:?}", hand.listed()?);
+
+    // A backup, of which all comes back.
+    let saved =
+        hand.types("kubectl -n kube-system get secrets -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml")?;
+    std::fs::write(hand.desk.path("keys.yaml"), &saved.out)?;
+    ensure!(bulla::bitnami::private_keys(saved.out.as_bytes())?.len() == 3);
+
+    // Marked, it opens nothing at once, and what was made of it stays.
+    ensure!(hand.opens(&one).await?);
+    hand.types(MARK)?;
+    eventually("the key to open nothing", SOON, async || {
+        ensure!(!hand.opens(&one).await?);
+        Ok(())
+    })
+    .await?;
+    hand.world.holds("one", &[("a", "hunter2-rsakeys")]).await?;
+    let listed = hand.types(LIST)?;
+    ensure!(says(&listed, "compromised"), "{}", listed.out);
+    listed.says(&["sealed-secrets-keyold: set aside; without it 2 SealedSecrets can't be opened"])?;
+    hand.types("kubectl -n kube-system label --overwrite secret sealed-secrets-keyold sealedsecrets.bitnami.com/sealed-secrets-key=active")?;
+    eventually("the key to open again", SOON, async || {
+        ensure!(hand.opens(&one).await?);
+        Ok(())
+    })
+    .await?;
+
+    // Lost, and brought back.
+    hand.world.key_secrets().delete("sealed-secrets-keyold", &Default::default()).await?;
+    eventually("the key to be gone", SOON, async || {
+        ensure!(!hand.opens(&one).await?);
+        Ok(())
+    })
+    .await?;
+    hand.types("kubectl -n kube-system apply -f keys.yaml")?;
+    eventually("the key to open again", SOON, async || {
+        ensure!(hand.opens(&one).await?);
+        Ok(())
+    })
+    .await?;
+    let mut keys = hand.keys().await?;
+    keys.sort();
+    let mut all = vec![made, "sealed-secrets-keyold".to_owned(), "sealed-secrets-keyown".to_owned()];
+    all.sort();
+    ensure!(keys == all, "{keys:?}");
+    // One that was marked since the backup stays so.
+    hand.types(MARK)?;
+    let again = hand.types("kubectl -n kube-system apply -f keys.yaml");
+    ensure!(again.is_err_and(|error| format!("{error:#}").contains("Conflict")), "it was taken");
+    let keys = hand.listed()?;
+    ensure!(needed("sealed-secrets-keyold", &keys) == Some((Some("compromised".to_owned()), Some(2))), "{keys:?}");
+    // One that can't be used is said to be so.
+    let broken = json!({"data": {"tls.key": "Z2FyYmFnZQ=="}});
+    let patch = kube::api::Patch::Merge(broken);
+    hand.world.key_secrets().patch("sealed-secrets-keyown", &Default::default(), &patch).await?;
+    hand.types(LIST)?.says(&["sealed-secrets-keyown: not used: tls.key: "])?;
+    hand.world.finish().await
+}
