@@ -1,6 +1,7 @@
 //! Whatever moment a command is killed at, every file is as it was or as it should be.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -26,31 +27,125 @@ fn values(bytes: &[u8], identities: &[Identity]) -> Option<BTreeMap<String, Vec<
     Some(secret.data.iter().map(|(key, value)| (key.clone(), value.expose().to_vec())).collect())
 }
 
-/// Moments of a run, spread evenly in an order that is not: each from 0 to 1.
-fn moments(count: usize) -> impl Iterator<Item = f64> {
-    (0..count).map(|n| (n as f64 * 0.618_033_988_749_895).fract())
+/// Runs of a command that are killed, until enough of them were.
+struct Killer<'a> {
+    sandbox: &'a Sandbox,
+    args: &'a [&'a str],
+    /// A file for standard input.
+    input: Option<&'static str>,
+    runs: u32,
+    /// How long a run takes, as far as the last ones tell: it is another one with each load of the machine.
+    whole: Duration,
+    /// Runs that were still going on when they were killed.
+    interrupted: usize,
 }
 
-/// Runs a command and kills it after this time. Whether it was still running.
-fn killed(sandbox: &Sandbox, args: &[&str], input: Option<&str>, after: Duration) -> bool {
-    let mut command = sandbox.bulla(args);
-    command
-        .stdin(input.map_or_else(Stdio::null, |name| std::fs::File::open(sandbox.path(name)).expect("input").into()));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
-    let start = Instant::now();
-    while start.elapsed() < after {
-        std::hint::spin_loop();
+impl<'a> Killer<'a> {
+    fn new(sandbox: &'a Sandbox, args: &'a [&'a str], input: Option<&'static str>) -> Self {
+        Self { sandbox, args, input, runs: 0, whole: Duration::from_millis(20), interrupted: 0 }
     }
-    let running = child.try_wait().expect("is known").is_none();
-    child.kill().expect("is killed");
-    child.wait().expect("ends");
-    running
+
+    /// Kills a run at a moment of it: those of all runs are spread evenly, in an order that is not.
+    fn at_some_moment(&mut self) {
+        let after = self.whole.mul_f64((f64::from(self.runs) * 0.618_033_988_749_895).fract());
+        let start = Instant::now();
+        let running = self.when(|| start.elapsed() >= after);
+        self.whole = self.whole.mul_f64(if running { 1.05 } else { 0.8 });
+    }
+
+    /// Kills a run as soon as this is so. Whether it was still going on.
+    fn when(&mut self, mut now: impl FnMut() -> bool) -> bool {
+        self.runs += 1;
+        assert!(self.runs < 10_000, "of {} runs only {} were killed", self.runs, self.interrupted);
+        let mut command = self.sandbox.bulla(self.args);
+        let open = |name| std::fs::File::open(self.sandbox.path(name)).expect("input").into();
+        command.stdin(self.input.map_or_else(Stdio::null, open)).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("starts");
+        while !now() && child.try_wait().expect("is known").is_none() {
+            std::hint::spin_loop();
+        }
+        let running = child.try_wait().expect("is known").is_none();
+        child.kill().expect("is killed");
+        child.wait().expect("ends");
+        self.interrupted += usize::from(running);
+        running
+    }
 }
 
-fn duration(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
+/// Files in `tree/`, each of which is put in another one's place when it is written.
+struct Files<'a> {
+    sandbox: &'a Sandbox,
+    old: &'a [u8],
+    /// Which files are the old ones.
+    inodes: Vec<u64>,
+}
+
+impl<'a> Files<'a> {
+    fn new(sandbox: &'a Sandbox, old: &'a [u8]) -> Self {
+        std::fs::create_dir(sandbox.path("tree")).expect("a folder");
+        let mut files = Self { sandbox, old, inodes: Vec::new() };
+        files.reset();
+        files
+    }
+
+    fn name(n: usize) -> String {
+        format!("tree/{n}.sealed.yaml")
+    }
+
+    fn inodes(sandbox: &Sandbox) -> Vec<u64> {
+        let inode = |n| std::fs::metadata(sandbox.path(&Self::name(n))).expect("a file").ino();
+        (0..FILES).map(inode).collect()
+    }
+
+    fn reset(&mut self) {
+        (0..FILES).for_each(|n| self.sandbox.write(&Self::name(n), self.old));
+        self.inodes = Self::inodes(self.sandbox);
+    }
+
+    /// How many files are other ones.
+    fn replaced(&self) -> usize {
+        Self::inodes(self.sandbox).iter().zip(&self.inodes).filter(|(now, before)| now != before).count()
+    }
+
+    /// How many files are new; each is old or new.
+    fn new_ones(&self, held: &[Identity], expected: &BTreeMap<String, Vec<u8>>) -> usize {
+        let is_new = |n: &usize| {
+            let bytes = self.sandbox.bytes(&Self::name(*n));
+            let changed = bytes != self.old;
+            assert!(!changed || values(&bytes, held).as_ref() == Some(expected), "neither old nor new");
+            changed
+        };
+        (0..FILES).filter(is_new).count()
+    }
+}
+
+/// Kills runs that change the files, at moments of all kinds and between two files, until there were enough of both.
+fn kill_often(
+    killer: &mut Killer<'_>,
+    files: &mut Files<'_>,
+    held: &[Identity],
+    expected: &BTreeMap<String, Vec<u8>>,
+    again: &[&str],
+) {
+    let mut mixed = 0;
+    while killer.interrupted < 100 || mixed < 24 {
+        files.reset();
+        if killer.runs.is_multiple_of(2) {
+            killer.at_some_moment();
+        } else {
+            let wanted = 1 + (killer.runs as usize / 2) % (FILES - 1);
+            killer.when(|| files.replaced() >= wanted);
+        }
+        let done = files.new_ones(held, expected);
+        if (1..FILES).contains(&done) {
+            mixed += 1;
+            if mixed % 8 == 1 {
+                // It goes on: what is done already is not in its way.
+                files.sandbox.run(again).well();
+                assert_eq!(files.new_ones(held, expected), FILES);
+            }
+        }
+    }
 }
 
 /// Only sealed files and what the test made may lie around: a file that was being written holds ciphertext alone.
@@ -72,36 +167,11 @@ fn a_killed_reseal_leaves_old_files_and_new_ones_and_goes_on_where_it_was() {
     let old = sandbox.bytes("sealed.yaml");
     let (before, after) = (identities(&sandbox, "key.txt"), identities(&sandbox, "new.txt"));
     let expected = values(&old, &before).expect("opens");
-    std::fs::create_dir(sandbox.path("tree")).expect("a folder");
-    let reset = || (0..FILES).for_each(|n| sandbox.write(&format!("tree/{n}.sealed.yaml"), &old));
+    let mut files = Files::new(&sandbox, &old);
     let args = ["reseal", "tree", "-i", "key.txt", "-R", "new.txt.pub"];
-    reset();
-    let whole = duration(|| _ = sandbox.run(&args).well());
-    let (mut interrupted, mut mixed) = (0, 0);
-    for moment in moments(200) {
-        reset();
-        interrupted += usize::from(killed(&sandbox, &args, None, whole.mul_f64(moment)));
-        let mut done = 0;
-        for n in 0..FILES {
-            let bytes = sandbox.bytes(&format!("tree/{n}.sealed.yaml"));
-            if bytes != old {
-                assert_eq!(values(&bytes, &after).as_ref(), Some(&expected), "neither old nor new");
-                done += 1;
-            }
-        }
-        mixed += usize::from(done > 0 && done < FILES);
-        if done > 0 && done < FILES && mixed % 8 == 1 {
-            // It goes on: what is done already is not in its way.
-            sandbox.run(&["reseal", "tree", "-i", "key.txt", "-i", "new.txt", "-R", "new.txt.pub"]).well();
-            for n in 0..FILES {
-                let bytes = sandbox.bytes(&format!("tree/{n}.sealed.yaml"));
-                assert_eq!(values(&bytes, &after).as_ref(), Some(&expected));
-            }
-        }
-    }
+    let again = ["reseal", "tree", "-i", "key.txt", "-i", "new.txt", "-R", "new.txt.pub"];
+    kill_often(&mut Killer::new(&sandbox, &args, None), &mut files, &after, &expected, &again);
     no_plaintext(&sandbox, &["db.yaml"]);
-    assert!(interrupted >= 50, "only {interrupted} of 200 runs were killed");
-    assert!(mixed >= 1, "no run was killed between two files");
 }
 
 #[test]
@@ -116,16 +186,14 @@ fn a_killed_set_leaves_the_old_file_or_the_new_one() {
     after.insert("token".into(), b"t0ken".to_vec());
     sandbox.write("value", "t0ken");
     let args = ["set", "db.sealed.yaml", "token", "-R", "key.txt.pub"];
-    let whole = duration(|| _ = sandbox.with_input(&args, "t0ken").well());
-    let mut interrupted = 0;
-    for moment in moments(200) {
+    let mut killer = Killer::new(&sandbox, &args, Some("value"));
+    while killer.interrupted < 100 {
         sandbox.write("db.sealed.yaml", &old);
-        interrupted += usize::from(killed(&sandbox, &args, Some("value"), whole.mul_f64(moment)));
+        killer.at_some_moment();
         let bytes = sandbox.bytes("db.sealed.yaml");
         assert!(bytes == old || values(&bytes, &held).as_ref() == Some(&after), "neither old nor new");
     }
     no_plaintext(&sandbox, &["db.yaml", "value"]);
-    assert!(interrupted >= 50, "only {interrupted} of 200 runs were killed");
 }
 
 #[test]
@@ -133,29 +201,10 @@ fn a_killed_migrate_leaves_whole_files_and_goes_on_where_it_was() {
     let sandbox = crate::bitnami::sandbox();
     let old = sandbox.with_input(&["seal", "--cert", "large.pem"], DB).well().out;
     let held = identities(&sandbox, "key.txt");
-    std::fs::create_dir(sandbox.path("tree")).expect("a folder");
-    let reset = || (0..FILES).for_each(|n| sandbox.write(&format!("tree/{n}.yaml"), &old));
+    let mut files = Files::new(&sandbox, &old);
     let args = ["migrate", "tree", "--replace", "--prunes-last", "-i", "large.key", "-R", "key.txt.pub"];
-    reset();
-    let whole = duration(|| _ = sandbox.run(&args).well());
-    let expected = values(&sandbox.bytes("tree/0.yaml"), &held).expect("opens");
-    let (mut interrupted, mut mixed) = (0, 0);
-    for moment in moments(120) {
-        reset();
-        interrupted += usize::from(killed(&sandbox, &args, None, whole.mul_f64(moment)));
-        let done = |count: usize| {
-            let bytes = sandbox.bytes(&format!("tree/{count}.yaml"));
-            assert!(bytes == old || values(&bytes, &held).as_ref() == Some(&expected), "neither old nor new");
-            bytes != old
-        };
-        let finished = (0..FILES).filter(|n| done(*n)).count();
-        mixed += usize::from(finished > 0 && finished < FILES);
-        if finished > 0 && finished < FILES && mixed % 8 == 1 {
-            sandbox.run(&args).well();
-            assert!((0..FILES).all(done));
-        }
-    }
+    sandbox.run(&args).well();
+    let expected = values(&sandbox.bytes(&Files::name(0)), &held).expect("opens");
+    kill_often(&mut Killer::new(&sandbox, &args, None), &mut files, &held, &expected, &args);
     no_plaintext(&sandbox, &[]);
-    assert!(interrupted >= 30, "only {interrupted} of 120 runs were killed");
-    assert!(mixed >= 1, "no run was killed between two files");
 }
