@@ -1,6 +1,7 @@
 //! The words that are looked for in every byte, and whether a file is worth more than that.
 
 use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -105,11 +106,13 @@ const SURE: &[&str] = &[
 ];
 const ADDRESS: &str = "://";
 
-/// The words, made ready.
+/// The words. Those for each sort of file are made ready when the first such file comes: most runs look at few.
+#[derive(Default)]
 pub struct Words {
-    everywhere: AhoCorasick,
-    texts: AhoCorasick,
-    names: AhoCorasick,
+    everywhere: OnceLock<Option<AhoCorasick>>,
+    texts: OnceLock<Option<AhoCorasick>>,
+    names: OnceLock<Option<AhoCorasick>>,
+    failed: OnceLock<String>,
 }
 
 fn vendors() -> impl Iterator<Item = (&'static str, Word)> {
@@ -127,38 +130,46 @@ fn is_manifest(sort: Sort) -> bool {
 }
 
 impl Words {
-    pub fn new() -> Result<Self> {
-        // Leftmost: the library then looks for the beginnings of words with vector instructions.
-        let build = |words: Vec<&str>| {
-            AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostFirst)
-                .build(words)
-                .map_err(|error| Failure::new(format!("can't prepare the search: {error}")))
+    fn ready<'a>(
+        &'a self,
+        place: &'a OnceLock<Option<AhoCorasick>>,
+        words: impl FnOnce() -> Vec<&'static str>,
+    ) -> Option<&'a AhoCorasick> {
+        let build = || {
+            // Leftmost: the library then looks for the beginnings of words with vector instructions.
+            let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(words());
+            built.map_err(|error| self.failed.set(format!("can't prepare the search: {error}"))).ok()
         };
-        let bare = |words: &[(&'static str, Word)]| words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
-        let vendors: Vec<&str> = vendors().map(|(word, _)| word).collect();
-        Ok(Self {
-            everywhere: build([bare(EVERYWHERE), vendors.clone()].concat())?,
-            texts: build([bare(EVERYWHERE), bare(TEXTS), vendors].concat())?,
-            names: build([SURE, &[ADDRESS], NAMES].concat())?,
-        })
+        place.get_or_init(build).as_ref()
     }
 
-    const fn of(&self, sort: Sort) -> &AhoCorasick {
-        match sort {
-            Sort::Manifest => &self.everywhere,
-            _ => &self.texts,
+    fn of(&self, sort: Sort) -> Option<&AhoCorasick> {
+        let bare = |words: &[(&'static str, Word)]| words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        let vendors = || vendors().map(|(word, _)| word).collect::<Vec<_>>();
+        if is_manifest(sort) {
+            return self.ready(&self.everywhere, || [bare(EVERYWHERE), vendors()].concat());
         }
+        self.ready(&self.texts, || [bare(EVERYWHERE), bare(TEXTS), vendors()].concat())
+    }
+
+    fn names(&self) -> Option<&AhoCorasick> {
+        self.ready(&self.names, || [SURE, &[ADDRESS], NAMES].concat())
+    }
+
+    /// Fails where the words could not be made ready: then what was found is not all.
+    pub fn sound(&self) -> Result<()> {
+        self.failed.get().map_or(Ok(()), |error| Err(Failure::new(error.clone())))
     }
 
     /// Whether there is a word in these bytes that has a form of its own.
     pub fn is_worth_searching(&self, sort: Sort, bytes: &[u8]) -> bool {
-        self.of(sort).is_match(bytes)
+        self.of(sort).is_none_or(|words| words.is_match(bytes))
     }
 
     /// Gives each such word, and its begin and end.
     pub fn each(&self, sort: Sort, text: &str, mut each: impl FnMut(Word, usize, usize)) {
-        for found in self.of(sort).find_iter(text.as_bytes()) {
+        let Some(ready) = self.of(sort) else { return };
+        for found in ready.find_iter(text.as_bytes()) {
             each(words(sort, found.pattern().as_usize()), found.start(), found.end());
         }
     }
@@ -168,14 +179,15 @@ impl Words {
         if sort == Sort::Text {
             return false;
         }
+        let Some(names) = self.names() else { return true };
         if !is_manifest(sort) {
-            return self.names.is_match(bytes) || matches!(sort, Sort::Logins(_));
+            return names.is_match(bytes) || matches!(sort, Sort::Logins(_));
         }
         let data = OnceCell::new();
         let needs_weight = || *data.get_or_init(|| glance::is_data(name, bytes));
         let mut from = 0;
         let mut named = false;
-        for found in self.names.find_iter(bytes) {
+        for found in names.find_iter(bytes) {
             named = true;
             if found.start() < from {
                 continue;
@@ -208,7 +220,7 @@ mod tests {
 
     #[test]
     fn words_keep_their_meaning() {
-        let words = Words::new().expect("builds");
+        let words = Words::default();
         let all = |sort: Sort, text: &str| {
             let mut found = Vec::new();
             words.each(sort, text, |word, start, end| found.push((word, text[start..end].to_owned())));

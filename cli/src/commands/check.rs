@@ -30,7 +30,7 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
             Failure::usage("two documents for standard output").help("--report FORMAT=FILE, or leave -o json out")
         );
     }
-    let words = Words::new()?;
+    let words = Words::default();
     let today = match &args.today {
         Some(text) => Date::parse(text).ok_or_else(|| Failure::usage("--today is YYYY-MM-DD"))?,
         None => Date::today(),
@@ -63,6 +63,7 @@ pub fn run(args: &CheckArgs) -> Result<Done> {
             );
         }
     }
+    words.sound()?;
     let mut excused = 0;
     if args.history.is_none() {
         held.judge(&mut outcome, today);

@@ -9,7 +9,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 /// Characters that a glob may have.
 const MAX: usize = 1024;
 
-/// A glob. It is compiled when it is first asked for.
+/// A glob. It is compiled when it is first asked for, and not at all where it matches everything.
 #[derive(Clone, Debug)]
 pub struct Glob {
     text: String,
@@ -71,6 +71,9 @@ impl Glob {
     pub fn matches(&self, path: &Path) -> bool {
         if path.has_root() || path.as_os_str().is_empty() {
             return false;
+        }
+        if matches!(self.text.as_str(), "*" | "**") {
+            return true;
         }
         // Not `matched_path_or_any_parents`: to it the root is a folder too, and `*/` then matches all files.
         let mut folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
