@@ -15,6 +15,7 @@ mod exec;
 mod generate;
 mod keylife;
 mod kubeseal;
+mod later;
 mod migrate;
 mod policy;
 mod program;
@@ -25,6 +26,7 @@ pub use exec::*;
 pub use generate::*;
 pub use keylife::*;
 pub use kubeseal::*;
+pub use later::{Later, at_once};
 pub use migrate::*;
 pub use policy::*;
 pub use program::*;
@@ -60,49 +62,49 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Put values into a sealed file, and create it.
-    Set(SetArgs),
+    Set(Later<SetArgs>),
     /// Change a sealed file in an editor.
-    Edit(EditArgs),
+    Edit(Later<EditArgs>),
     /// Take values out of a sealed file.
-    Unset(UnsetArgs),
+    Unset(Later<UnsetArgs>),
     /// Seal Secret manifests.
-    Seal(SealArgs),
+    Seal(Later<SealArgs>),
     /// Write the policy of a repository: whom it seals for.
-    Init(InitArgs),
+    Init(Later<InitArgs>),
     /// Show what changed in sealed files, without opening them.
-    Diff(DiffArgs),
+    Diff(Later<DiffArgs>),
     /// Teach Git to show and merge sealed files; settle conflicts.
-    Git(GitArgs),
+    Git(Later<GitArgs>),
     /// Show, add and update whom this repository, or a cluster, seals for.
-    Recipients(RecipientsArgs),
+    Recipients(Later<RecipientsArgs>),
     /// Wrap sealed files anew for the newest key.
-    Reseal(ResealArgs),
+    Reseal(Later<ResealArgs>),
     /// Rotate the cluster's key: create one, wait for it, reseal.
-    Rotate(RotateArgs),
+    Rotate(Later<RotateArgs>),
     /// Bring files of Bitnami's format over to the native one.
-    Migrate(MigrateArgs),
+    Migrate(Later<MigrateArgs>),
     /// Find plaintext Secrets, and sealed files that are broken, misplaced or stale.
-    Check(CheckArgs),
+    Check(Later<CheckArgs>),
     /// Make an identity and its recipient.
-    Keygen(KeygenArgs),
+    Keygen(Later<KeygenArgs>),
     /// Open a sealed file back to Secrets.
-    Unseal(UnsealArgs),
+    Unseal(Later<UnsealArgs>),
     /// Run a program with the values in its environment.
-    Exec(ExecArgs),
+    Exec(Later<ExecArgs>),
     /// Bind the items of a moved or renamed file to its new place.
-    Move(MoveArgs),
+    Move(Later<MoveArgs>),
     /// Show the SealedSecrets of a cluster, and which keys they need.
-    Status(StatusArgs),
+    Status(Later<StatusArgs>),
     /// List and create the keys of a cluster.
-    Keys(KeysArgs),
+    Keys(Later<KeysArgs>),
     /// Print the manifests that install the controller.
-    Install(InstallArgs),
+    Install(Later<InstallArgs>),
     /// Do what kubeseal does: seal for a controller of Bitnami sealed-secrets.
-    Kubeseal(Box<KubesealArgs>),
+    Kubeseal(Later<Box<KubesealArgs>>),
     /// Print the script that completes for a shell.
-    Completions(CompletionsArgs),
+    Completions(Later<CompletionsArgs>),
     /// Print the manual page, or write all of them.
-    Man(ManArgs),
+    Man(Later<ManArgs>),
 }
 
 /// YAML or JSON.

@@ -11,7 +11,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathComplete
 use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::bitnami::{Either, all_either};
-use crate::cli::{Cli, Kubeseal, ProgramName, Shell};
+use crate::cli::{Cli, Kubeseal, ProgramName, Shell, at_once};
 use crate::failure::{Failure, Result};
 use crate::model::parse;
 use crate::policy::Finder;
@@ -146,7 +146,7 @@ pub fn command() -> Command {
 /// The command line with what completes it.
 fn completing() -> Command {
     let items = || ArgValueCompleter::new(items);
-    let mut command = command();
+    let mut command = at_once(command);
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
         command = command.mut_subcommand(&name, |mut sub| {

@@ -64,7 +64,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Git(args) => git::run(&args),
         Command::Keygen(args) => keygen::run(&args),
-        Command::Recipients(args) => match args.command {
+        Command::Recipients(args) => match args.0.command {
             Some(RecipientsCommand::Add(args)) => recipients::add(&args),
             Some(RecipientsCommand::Update(args)) => {
                 report = args.output;
@@ -75,8 +75,8 @@ pub fn run(cli: Cli) -> ExitCode {
                 recipients::show(&show)
             }
             None => {
-                report = args.show.output;
-                recipients::show(&args.show)
+                report = args.0.show.output;
+                recipients::show(&args.0.show)
             }
         },
         Command::Init(args) => init::run(&args),
@@ -103,7 +103,7 @@ pub fn run(cli: Cli) -> ExitCode {
             report = args.output;
             rotate::run(&args)
         }
-        Command::Keys(args) => match args.command {
+        Command::Keys(args) => match args.0.command {
             KeysCommand::List(args) => {
                 report = args.output;
                 keys::list(&args)
