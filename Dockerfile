@@ -8,7 +8,7 @@ FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev gcc make
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked -p bulla-controller -p bulla-cli
+RUN BULLA_LAYOUT=1 cargo build --release --locked -p bulla-controller -p bulla-cli
 # Called as `controller` it takes the arguments of sealed-secrets' Deployment (docs/coming-from-sealed-secrets.md).
 RUN mkdir -p /links/usr/local/bin && ln -s /bulla-controller /links/usr/local/bin/controller
 

@@ -9,6 +9,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod layout;
 mod run;
 mod test;
 
@@ -34,6 +35,8 @@ enum Command {
     Bench(bench::Args),
     /// Lets everything go wrong for half an hour while ten thousand objects come and change, and writes a report
     Chaos(chaos::Args),
+    /// Writes cli/layout.ld: which functions the linker puts together, by tracing small commands with valgrind
+    Layout(layout::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Layout(args) => layout::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

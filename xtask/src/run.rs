@@ -73,7 +73,8 @@ pub fn build_programs(release: bool) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--locked", "-p", "bulla-cli", "-p", "bulla-controller"]);
     if release {
-        build.arg("--release");
+        // As in the Dockerfile.
+        build.arg("--release").env("BULLA_LAYOUT", "1");
     }
     succeed(&mut build)?;
     Ok(target().join(if release { "release" } else { "debug" }))
