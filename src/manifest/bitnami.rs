@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::emit::Tree;
-use super::error::{ManifestError, ManifestErrorKind, Span};
+use super::error::{ManifestError, Span};
+use super::members::{self, no_spec, root_of, texts};
 use super::node::Node;
 use super::sealed::{ItemPlaces, SealedPlaces};
-use super::{Object, SERVER_METADATA, boolean, key_of, text_of, value_text_of, wrong_type};
+use super::{Object, SERVER_METADATA, boolean, text_of, value_text_of};
 use crate::bitnami::{API_VERSION, BitnamiSealedSecret, BitnamiSecretTemplate, KIND};
 
 /// A SealedSecret of Bitnami's format and where everything in it is.
@@ -40,19 +41,7 @@ impl Object<'_> {
 }
 
 fn read(object: Object<'_>) -> Result<BitnamiView, ManifestError> {
-    let root = object.node();
-    if !object.is_bitnami() {
-        let message = format!("this is no SealedSecret of {API_VERSION}");
-        return Err(ManifestError::new(ManifestErrorKind::OtherKind, message).at(root.span));
-    }
-    if let Some((what, span)) = root.first_alias() {
-        return Err(ManifestError::new(ManifestErrorKind::Alias, format!("{what} in a sealed manifest"))
-            .at(span)
-            .help("write out what it stands for"));
-    }
-    if let Some(defect) = object.defect() {
-        return Err(defect);
-    }
+    let root = root_of(object, object.is_bitnami(), API_VERSION)?;
     let mut view = BitnamiView {
         sealed: BitnamiSealedSecret::default(),
         places: SealedPlaces { object: root.span, ..SealedPlaces::default() },
@@ -73,39 +62,16 @@ fn read(object: Object<'_>) -> Result<BitnamiView, ManifestError> {
         }
         Ok(())
     })?;
-    if !has_spec {
-        return Err(ManifestError::new(ManifestErrorKind::MissingField, "the SealedSecret has no spec").at(root.span));
-    }
-    Ok(view)
+    if has_spec { Ok(view) } else { Err(no_spec(root)) }
 }
 
 /// Each member of a mapping; null is an empty one.
 fn each<'n>(
     node: &'n Node,
     within: &str,
-    mut member: impl FnMut(&'n Node, &'n str, &'n Node) -> Result<(), ManifestError>,
+    member: impl FnMut(&'n Node, &'n str, &'n Node) -> Result<(), ManifestError>,
 ) -> Result<(), ManifestError> {
-    if node.is_null() {
-        return Ok(());
-    }
-    let shown = if within.is_empty() { "the SealedSecret" } else { within };
-    let Some(entries) = node.entries() else { return Err(wrong_type(node, shown, "a mapping")) };
-    entries.iter().try_for_each(|entry| member(&entry.key, key_of(&entry.key, shown)?, &entry.value))
-}
-
-/// A map of texts, with the place of each key.
-fn texts(
-    node: &Node,
-    within: &str,
-    mut place: impl FnMut(&str, &Node, &Node),
-) -> Result<BTreeMap<String, String>, ManifestError> {
-    let mut map = BTreeMap::new();
-    each(node, within, |key, name, value| {
-        map.insert(name.to_owned(), value_text_of(value, &format!("{within}.{name}"))?.to_owned());
-        place(name, key, value);
-        Ok(())
-    })?;
-    Ok(map)
+    if node.is_null() { Ok(()) } else { members::each(node, within, member) }
 }
 
 /// The object's metadata, or the template's: only labels and annotations of the latter mean anything.
@@ -152,6 +118,7 @@ fn metadata(node: &Node, within: &str, view: &mut BitnamiView) -> Result<(), Man
 fn spec(node: &Node, view: &mut BitnamiView) -> Result<(), ManifestError> {
     each(node, "spec", |key, name, value| {
         match name {
+            "encryptedData" if value.is_null() => view.places.items_key = Some(key.span),
             "encryptedData" => {
                 view.places.items_key = Some(key.span);
                 let items = &mut view.places.items;

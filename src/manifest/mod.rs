@@ -16,6 +16,7 @@ mod comments;
 pub mod edit;
 pub mod emit;
 mod error;
+mod members;
 mod node;
 mod plain;
 mod sealed;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::emit::SealedManifest;
 use super::error::{ManifestError, ManifestErrorKind, Span};
+use super::members::{each, no_spec, root_of, texts};
 use super::node::Node;
-use super::{Object, SERVER_METADATA, boolean, key_of, text_of, unknown_field, value_text_of, wrong_type};
-use crate::resource::{Drift, Envelopes, SealedItem, SealedSecretSpec, SecretTemplate, TemplateMetadata};
+use super::{Object, SERVER_METADATA, boolean, text_of, unknown_field};
+use crate::resource::{API_VERSION, Drift, Envelopes, SealedItem, SealedSecretSpec, SecretTemplate, TemplateMetadata};
 
 /// A SealedSecret and where everything in it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,19 +73,7 @@ impl Object<'_> {
 }
 
 fn read(object: Object<'_>) -> Result<SealedView, ManifestError> {
-    let root = object.node();
-    if !object.is_sealed() {
-        return Err(ManifestError::new(ManifestErrorKind::OtherKind, "this is no SealedSecret of bulla.dev/v1alpha1")
-            .at(root.span));
-    }
-    if let Some((what, span)) = root.first_alias() {
-        return Err(ManifestError::new(ManifestErrorKind::Alias, format!("{what} in a sealed manifest"))
-            .at(span)
-            .help("write out what it stands for"));
-    }
-    if let Some(defect) = object.defect() {
-        return Err(defect);
-    }
+    let root = root_of(object, object.is_sealed(), API_VERSION)?;
     let mut manifest = SealedManifest::default();
     let mut places = SealedPlaces { object: root.span, ..SealedPlaces::default() };
     let mut has_spec = false;
@@ -98,31 +87,11 @@ fn read(object: Object<'_>) -> Result<SealedView, ManifestError> {
         }
         _ => Err(unknown_field(key, "", &["apiVersion", "kind", "metadata", "spec"])),
     })?;
-    if !has_spec {
-        return Err(ManifestError::new(ManifestErrorKind::MissingField, "the SealedSecret has no spec").at(root.span));
-    }
-    Ok(SealedView { manifest, places })
-}
-
-fn each<'n>(
-    node: &'n Node,
-    within: &str,
-    mut member: impl FnMut(&'n Node, &'n str, &'n Node) -> Result<(), ManifestError>,
-) -> Result<(), ManifestError> {
-    let Some(entries) = node.entries() else {
-        return Err(wrong_type(node, within, "a mapping").help("remove it if it is empty, or write {}"));
-    };
-    let shown = if within.is_empty() { "the SealedSecret" } else { within };
-    entries.iter().try_for_each(|entry| member(&entry.key, key_of(&entry.key, shown)?, &entry.value))
+    if has_spec { Ok(SealedView { manifest, places }) } else { Err(no_spec(root)) }
 }
 
 fn strings(node: &Node, within: &str) -> Result<BTreeMap<String, String>, ManifestError> {
-    let mut map = BTreeMap::new();
-    each(node, within, |_, name, value| {
-        map.insert(name.to_owned(), value_text_of(value, &format!("{within}.{name}"))?.to_owned());
-        Ok(())
-    })?;
-    Ok(map)
+    texts(node, within, |_, _, _| ())
 }
 
 fn metadata(node: &Node, manifest: &mut SealedManifest, places: &mut SealedPlaces) -> Result<(), ManifestError> {
@@ -270,10 +239,8 @@ fn template(node: &Node, places: &mut SealedPlaces) -> Result<SecretTemplate, Ma
             "type" => template.type_ = Some(text_of(value, "spec.template.type")?.to_owned()),
             "immutable" => template.immutable = Some(boolean(value, "spec.template.immutable")?),
             "data" => {
-                template.data = strings(value, "spec.template.data")?;
-                each(value, "spec.template.data", |key, name, _| {
+                template.data = texts(value, "spec.template.data", |name, key, _| {
                     places.template_data.insert(name.to_owned(), key.span);
-                    Ok(())
                 })?;
             }
             _ => return Err(unknown_field(key, "spec.template", &["data", "immutable", "metadata", "type"])),
