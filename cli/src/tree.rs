@@ -61,14 +61,27 @@ pub fn mentions(bytes: &[u8], text: &str) -> bool {
 
 /// Does something with each, on all cores; the results are in the order of `items`.
 pub fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
-    if cores < 2 || items.len() < 8 {
+    spread(items, cores(), work)
+}
+
+/// The same where each is written to the disk: while one waits for it, another computes.
+pub fn parallel_writing<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    spread(items, cores() * 2, work)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn spread<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = threads.min(items.len());
+    if threads < 2 || items.len() < 8 {
         return items.iter().map(work).collect();
     }
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(items.len()));
     std::thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..threads {
             scope.spawn(|| {
                 let mut own = Vec::new();
                 while let Some((index, item)) = {

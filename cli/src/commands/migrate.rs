@@ -43,7 +43,7 @@ pub fn run(args: &MigrateArgs) -> Result<Done> {
     let found = tree::files(&args.paths)?;
     let progress = Progress::new("looked at", found.len());
     let mut report = Report::default();
-    for result in tree::parallel(&found, |file| {
+    for result in tree::parallel_writing(&found, |file| {
         let result = job.file(file);
         progress.tick();
         result

@@ -540,7 +540,7 @@ impl Job<'_> {
         };
         // Each is taken apart by the thread that works on it.
         let works: Vec<_> = works.into_iter().map(|work| Mutex::new(Some(work))).collect();
-        let done = tree::parallel(&works, |work| {
+        let done = tree::parallel_writing(&works, |work| {
             let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
             taken.map(|work| self.write(work, &answers))
         });

@@ -576,7 +576,7 @@ fn in_place(args: &SealArgs) -> Result<Done> {
     let chooser = Chooser::new(&args.recipients, &args.cluster);
     let found = tree::files(&args.in_place)?;
     let progress = Progress::new("sealing", found.len());
-    let outcomes = tree::parallel(&found, |file| {
+    let outcomes = tree::parallel_writing(&found, |file| {
         let outcome = in_file(args, &chooser, file);
         progress.tick();
         outcome

@@ -161,7 +161,7 @@ impl Job<'_> {
         let found = tree::files(paths)?;
         let progress = Progress::new("looked at", found.len());
         let mut report = Report::default();
-        for result in tree::parallel(&found, |file| {
+        for result in tree::parallel_writing(&found, |file| {
             let result = self.file(file);
             progress.tick();
             result
