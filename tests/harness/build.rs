@@ -57,6 +57,24 @@ pub fn build_established() -> Result<PathBuf> {
     module.built("programs/")
 }
 
+/// The established controller in the version that `tests/peer` names, whose throttle can be turned off, to be measured beside this
+/// one: `BULLA_TEST_PEER`, or the one under `target/peer`, as [`build_control_plane`] does it.
+///
+/// # Errors
+/// As there.
+pub fn build_peer() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("BULLA_TEST_PEER") {
+        let given = PathBuf::from(given);
+        return match given.is_file() {
+            true => Ok(given),
+            false => bail!("BULLA_TEST_PEER: {} is not a file", given.display()),
+        };
+    }
+    let packages = ["github.com/bitnami/sealed-secrets/cmd/controller"];
+    let what = "the established controller to measure beside";
+    Module { name: "peer", what, version: "", flags: "-s -w", packages: &packages }.built("controller")
+}
+
 /// A Go module under `tests`, and what is built of it.
 struct Module<'a> {
     name: &'a str,

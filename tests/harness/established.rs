@@ -1,6 +1,7 @@
 //! The established controller of sealed-secrets, as a process that finds what it would find in a Pod.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -23,6 +24,7 @@ exec \"$@\"";
 #[derive(Debug)]
 pub struct Established {
     program: Program,
+    started: Instant,
     /// What it reads when it starts.
     _credentials: tempfile::TempDir,
 }
@@ -43,8 +45,22 @@ impl Established {
     /// # Errors
     /// Outside of a network namespace; when it can't be built or started.
     pub async fn start(cluster: &ControlPlane, namespace: &str, account: &str, args: &[&str]) -> Result<Self> {
-        ensure!(netns::address().is_some(), "its ports may be somebody's outside of a network namespace of tests");
         let programs = tokio::task::spawn_blocking(build_established).await??;
+        Self::start_program(&programs.join("controller"), cluster, namespace, account, args).await
+    }
+
+    /// The same with another program: one of another version.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_program(
+        program: &Path,
+        cluster: &ControlPlane,
+        namespace: &str,
+        account: &str,
+        args: &[&str],
+    ) -> Result<Self> {
+        ensure!(netns::address().is_some(), "its ports may be somebody's outside of a network namespace of tests");
         let credentials = tempfile::tempdir()?;
         let config = cluster.client_config()?;
         let certificates = config.root_cert.unwrap_or_default();
@@ -58,15 +74,36 @@ impl Established {
             write_private(&credentials.path().join(name), text.as_bytes())?;
         }
         let (host, port) = (config.cluster_url.host().context("a host")?, config.cluster_url.port_u16().unwrap_or(443));
+        let started = Instant::now();
         let program = Program::launch("unshare")
             .args(["--mount", "--", "sh", "-c", SETUP, "sh"])
             .arg(credentials.path())
-            .arg(programs.join("controller"))
+            .arg(program)
             .args(args)
             .env("KUBERNETES_SERVICE_HOST", host)
             .env("KUBERNETES_SERVICE_PORT", port.to_string())
             .spawn()?;
-        Ok(Self { program, _credentials: credentials })
+        Ok(Self { program, started, _credentials: credentials })
+    }
+
+    /// When its process was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When the time is over.
+    pub async fn wait(&self, timeout: Duration) -> Result<std::process::ExitStatus> {
+        self.program.wait(timeout).await
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
     }
 
     /// What it has logged.

@@ -35,6 +35,7 @@
 //! | `TEST_ASSET_KUBE_APISERVER`, `TEST_ASSET_ETCD` | the same, each by its path |
 //! | `BULLA_TEST_CONTROLPLANE` | the built Go program, to use instead of building it |
 //! | `BULLA_TEST_ESTABLISHED` | the folder with the built programs of `tests/established`, to use instead of building them |
+//! | `BULLA_TEST_PEER` | the built program of `tests/peer`, to use instead of building it |
 //! | `BULLA_TEST_KEEP` | keep the control plane's directory with its logs, and print where it is |
 //! | `BULLA_BIN_DIR` | where [`binary`] looks for the programs under test |
 //! | `BULLA_TEST_NETNS_ADDR` | set by [`netns::command`]: the address in the network namespace |
@@ -55,7 +56,7 @@ pub mod rsa;
 mod wait;
 
 pub use api::{apply, delete, service_account_kubeconfig, service_account_token, write_private};
-pub use build::{build_control_plane, build_established};
+pub use build::{build_control_plane, build_established, build_peer};
 pub use established::Established;
 pub use plane::{Component, ControlPlane, cluster};
 pub use program::{Launch, Program, Signal, binary};
