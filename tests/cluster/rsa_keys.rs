@@ -8,7 +8,8 @@ use bulla::bitnami::{Certificate, KeyFingerprint, generate};
 use bulla::metadata::BITNAMI_KEY_LABEL;
 use bulla::resource::SealingKey;
 use bulla::scope::Scope;
-use bulla_tests::{Signal, eventually, skip};
+use bulla_tests::{Signal, binary, eventually, netns, skip, write_private};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, PostParams};
@@ -21,6 +22,13 @@ use super::world::{SOON, World};
 /// The page with the commands, which are typed here as they stand there.
 const PAGE: &str = include_str!("../../docs/keys.md");
 const LIST: &str = "bulla keys list --bitnami --controller-namespace kube-system";
+const FETCH: &str = "bulla kubeseal --fetch-cert > new.pem";
+const RESEAL: &str = "bulla reseal PATH --live --cert new.pem --controller-namespace kube-system";
+const STILL: &str = "bulla reseal PATH -i old.yaml --cert new.pem --check";
+const SAVE: &str = "kubectl -n kube-system get secrets -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml | \
+                    age -R recovery.pub -o keys.yaml.age";
+const BRING_BACK: &str = "age -d -i recovery.txt keys.yaml.age | kubectl -n kube-system create -f -";
+const WHOLE: &str = "age -d -i recovery.txt keys.yaml.age | bulla unseal FILE -i -";
 const MARK: &str = "kubectl -n kube-system label --overwrite secret sealed-secrets-keyold \
                     sealedsecrets.bitnami.com/sealed-secrets-key=compromised";
 
@@ -41,6 +49,9 @@ async fn a_sealing_key_is_never_of_rsa() -> Result<()> {
     Ok(())
 }
 
+/// A file in Git.
+const FILE: &str = "apps/db.yaml";
+
 /// A key as it is listed: its name, its label, NEEDED-BY.
 type Listed = (String, Option<String>, Option<u64>);
 
@@ -50,16 +61,60 @@ struct Hand {
     desk: Desk,
 }
 
+/// age, where the oracles are: by its other implementation.
+fn age() -> Option<String> {
+    let oracles = std::env::var("BULLA_ORACLES").ok()?;
+    Some(format!(
+        "#!/bin/sh\nset -e\n[ \"$1\" = -d ] && exec '{oracles}' age \"$@\"\n[ \"$1 $3\" = '-R -o' ]\n\
+         '{oracles}' age-encrypt \"$(grep ^age1 \"$2\")\" > \"$4\"\n"
+    ))
+}
+
+/// What the tests of the commands need; `None` where something is not there.
+fn tools() -> Option<String> {
+    let kubectl = Command::new("kubectl").args(["version", "--client"]).output();
+    let age = age().filter(|_| kubectl.is_ok_and(|run| run.status.success()));
+    if age.is_none() {
+        skip(
+            "the commands for RSA keys are typed with kubectl and age: one is not there (cargo xtask test builds oracles)",
+        );
+    }
+    age
+}
+
+/// A pair whose certificate is valid since so many seconds, and as long again.
+fn pair(age: i64) -> Result<Pair> {
+    let now = Timestamp::now().as_second();
+    let made = generate(now - age, now + age, "")?;
+    Ok(Pair { private_key: made.private_key.to_string(), certificate: made.certificate.clone() })
+}
+
 impl Hand {
+    fn new(world: World, age: &str) -> Result<Self> {
+        let desk = Desk::new()?;
+        desk.know(&[("prod", &world)])?;
+        let mut config: Value = serde_json::from_str(&desk.read("kubeconfig")?)?;
+        config["current-context"] = "prod".into();
+        write_private(&desk.path("kubeconfig"), config.to_string().as_bytes())?;
+        std::fs::create_dir(desk.path("bin"))?;
+        std::os::unix::fs::symlink(binary("bulla")?, desk.path("bin/bulla"))?;
+        std::fs::write(desk.path("bin/age"), age)?;
+        std::fs::set_permissions(desk.path("bin/age"), std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        Ok(Self { world, desk })
+    }
+
     /// Types a command of the page, in this cluster.
     fn types(&self, line: &str) -> Result<Run> {
+        self.typed(line)?.well().with_context(|| line.to_owned())
+    }
+
+    fn typed(&self, line: &str) -> Result<Run> {
         ensure!(PAGE.contains(line), "docs/keys.md does not have {line}");
-        let here = line.replace("kube-system", &self.world.system);
-        let program = bulla_tests::binary("bulla")?;
-        let here = here.strip_prefix("bulla ").map_or(here.clone(), |rest| format!("{} {rest}", program.display()));
+        let here = line.replace("kube-system", &self.world.system).replace("PATH", "apps").replace("FILE", FILE);
         let mut shell = self.desk.command("sh".into());
-        let output = shell.args(["-c", &here]).stdin(std::process::Stdio::null()).output()?;
-        told(&output).well().with_context(|| line.to_owned())
+        shell.env("SEALED_SECRETS_CONTROLLER_NAMESPACE", &self.world.system);
+        shell.args(["-c", &format!("PATH=\"$PWD/bin:$PATH\"; {here}")]);
+        Ok(told(&shell.stdin(std::process::Stdio::null()).output()?))
     }
 
     /// What `bulla keys list --bitnami` says, the newest first.
@@ -91,19 +146,8 @@ impl Hand {
 
 #[tokio::test]
 async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
-    if !Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|run| run.status.success()) {
-        skip("the commands for RSA keys are typed with kubectl, and there is none");
-        return Ok(());
-    }
+    let Some(age) = tools() else { return Ok(()) };
     // Keys of its own: what is sealed for them is counted in the whole cluster.
-    let pair = |age: i64| {
-        let now = Timestamp::now().as_second();
-        let made = generate(now - age, now + age, "")?;
-        Ok::<_, anyhow::Error>(Pair {
-            private_key: made.private_key.to_string(),
-            certificate: made.certificate.clone(),
-        })
-    };
     let (old, oldest) = (pair(10_000)?, pair(20_000)?);
     // Asked while it only observes it makes none, and goes on.
     let mut world = World::bitnami("rsakeys", &["--bitnami=observe"]).await?;
@@ -129,12 +173,7 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
     for sealed in [&one, &both] {
         world.theirs().create(&PostParams::default(), sealed).await?;
     }
-    let desk = Desk::new()?;
-    desk.know(&[("prod", &world)])?;
-    let mut config: Value = serde_json::from_str(&desk.read("kubeconfig")?)?;
-    config["current-context"] = "prod".into();
-    std::fs::write(desk.path("kubeconfig"), config.to_string())?;
-    let hand = Hand { world, desk };
+    let hand = Hand::new(world, &age)?;
     let needed = |name: &str, keys: &[Listed]| keys.iter().find(|key| key.0 == name).map(|key| (key.1.clone(), key.2));
     let active = || Some("active".to_owned());
     eventually("what needs each key", SOON, async || {
@@ -190,10 +229,11 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
     ensure!(hand.listed()?[0].0 == "sealed-secrets-keyown", "{:?}", hand.listed()?);
 
     // A backup, of which all comes back.
-    let saved =
-        hand.types("kubectl -n kube-system get secrets -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml")?;
-    std::fs::write(hand.desk.path("keys.yaml"), &saved.out)?;
-    ensure!(bulla::bitnami::private_keys(saved.out.as_bytes())?.len() == 3);
+    hand.desk.well(&["keygen", "-w", "recovery.txt", "--recipient", "recovery.pub"])?;
+    hand.types(SAVE)?;
+    std::fs::write(hand.desk.path(FILE), serde_yaml::to_string(&one)?)?;
+    let opened: Secret = serde_yaml::from_str(&hand.types(WHOLE)?.out)?;
+    ensure!(opened.data.is_some_and(|data| data["a"].0 == b"hunter2-rsakeys"), "the backup does not open the file");
 
     // Marked, it opens nothing at once, and what was made of it stays.
     ensure!(hand.opens(&one).await?);
@@ -221,7 +261,8 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
         Ok(())
     })
     .await?;
-    hand.types("kubectl -n kube-system apply -f keys.yaml")?;
+    // Those that are there are refused.
+    hand.typed(BRING_BACK)?.ends(1)?.says(&["AlreadyExists"])?;
     eventually("the key to open again", SOON, async || {
         ensure!(hand.opens(&one).await?);
         Ok(())
@@ -234,8 +275,9 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
     ensure!(keys == all, "{keys:?}");
     // One that was marked since the backup stays so.
     hand.types(MARK)?;
-    let again = hand.types("kubectl -n kube-system apply -f keys.yaml");
-    ensure!(again.is_err_and(|error| format!("{error:#}").contains("Conflict")), "it was taken");
+    hand.typed(BRING_BACK)?.ends(1)?.says(&["AlreadyExists"])?;
+    let annotations = hand.world.key_secrets().get("sealed-secrets-keyold").await?.metadata.annotations;
+    ensure!(annotations.is_none_or(|all| all.is_empty()), "a private key may be in an annotation");
     let keys = hand.listed()?;
     ensure!(needed("sealed-secrets-keyold", &keys) == Some((Some("compromised".to_owned()), Some(2))), "{keys:?}");
     // One that can't be used is said to be so.
@@ -243,5 +285,60 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
     let patch = kube::api::Patch::Merge(broken);
     hand.world.key_secrets().patch("sealed-secrets-keyown", &Default::default(), &patch).await?;
     hand.types(LIST)?.says(&["sealed-secrets-keyown: not used: tls.key: "])?;
+    hand.world.finish().await
+}
+
+/// A key in a file names itself nowhere: that the cluster seals everything anew can be had, and that an old key is needed is known to
+/// who has it.
+#[tokio::test]
+async fn what_git_needs_the_old_private_keys_tell() -> Result<()> {
+    let Some(age) = tools() else { return Ok(()) };
+    let Some(address) = netns::address() else {
+        skip(
+            "the API server's service proxy reaches processes only in a network namespace (cargo xtask test makes one)",
+        );
+        return Ok(());
+    };
+    let old = pair(10_000)?;
+    let mut world = World::bitnami("rsagit", &["--bitnami=own"]).await?;
+    let system = world.system.clone();
+    world.http_addr = format!("{address}:0");
+    let secret = world.plant_key(&system, "sealed-secrets-keyold", Some("active"), &old).await?;
+    world.start().await?;
+    let port: u16 = world.address("http").await?.rsplit(':').next().context("a port")?.parse()?;
+    for service in ["bulla", "sealed-secrets-controller"] {
+        world.cluster.publish_service(&system, service, "http", &address, port).await?;
+    }
+    let sealed = world.seal_theirs(&old, "db", Scope::Strict, &[("a", "hunter2-rsagit"), ("b", "hunter2-rsagit")]);
+    let hand = Hand::new(world, &age)?;
+    std::fs::write(hand.desk.path(FILE), serde_yaml::to_string(&sealed)?)?;
+    write_private(&hand.desk.path("old.yaml"), serde_yaml::to_string(&secret)?.as_bytes())?;
+    let new = pair(100)?;
+    hand.world.plant_key(&system, "sealed-secrets-keynew", Some("active"), &new).await?;
+    eventually("the newer certificate", SOON, async || {
+        hand.types(FETCH)?;
+        let fetched = Certificate::from_pem(hand.desk.read("new.pem")?.as_bytes())?.fingerprint();
+        ensure!(fetched == new.certificate().fingerprint());
+        Ok(())
+    })
+    .await?;
+    // The sizes are the same, so that nobody can tell without a key, the cluster or not.
+    let blind = hand.desk.well(&["reseal", "apps", "--live", "--cert", "new.pem", "--check"])?;
+    blind.says(&["1 file with items that nobody can tell without a private key"])?;
+    let still = hand.typed(STILL)?.ends(10)?;
+    ensure!(still.out == format!("{FILE}: 2 items\n"), "{}", still.out);
+    hand.types(RESEAL)?;
+    let none = hand.types(STILL)?;
+    ensure!(none.out.is_empty(), "{}", none.out);
+    // The new one alone opens it.
+    let patch = kube::api::Patch::Merge(json!({"metadata": {"labels": {BITNAMI_KEY_LABEL: "retired"}}}));
+    hand.world.key_secrets().patch("sealed-secrets-keyold", &Default::default(), &patch).await?;
+    eventually("the old key to open nothing", SOON, async || {
+        ensure!(!hand.opens(&sealed).await?);
+        Ok(())
+    })
+    .await?;
+    let after: Value = serde_yaml::from_str(&hand.desk.read(FILE)?)?;
+    ensure!(hand.opens(&after).await?);
     hand.world.finish().await
 }
