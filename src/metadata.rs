@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::ObjectMeta;
+use zeroize::Zeroize as _;
+
 /// The Secret type of sealing keys, and prefix of everything that is the controller's.
 pub const SEALING_KEY_TYPE: &str = "bulla.dev/sealing-key";
 /// On a Secret: the SealedSecret that it comes from.
@@ -68,6 +71,20 @@ pub fn is_last_applied(key: &str) -> bool {
         || key == LAST_APPLIED
         || key.ends_with("/last-applied-configuration")
         || key.ends_with("/last-applied")
+}
+
+/// Drops from a Secret's metadata what repeats its values, cleared, and who wrote which field: for metadata that is kept.
+pub fn drop_copies(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, value| {
+            let repeats = is_last_applied(key);
+            if repeats {
+                value.zeroize();
+            }
+            !repeats
+        });
+    }
 }
 
 /// Whether a template may not set this label or annotation on a Secret; the controller drops it.

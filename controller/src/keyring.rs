@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, SEALING_KEY_TYPE};
+use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, SEALING_KEY_TYPE, drop_copies};
 use bulla::proof::{Challenge, Prover};
 use bulla::recipient::{Fingerprint, Identity, parse_identities};
 use bulla::resource::{KeyState, SealingKey};
@@ -130,7 +130,7 @@ pub enum KeyProblem {
 /// The Secret of a key, as far as it counts.
 #[derive(Clone, Debug)]
 pub struct KeySecret {
-    /// Its metadata, without managedFields.
+    /// Its metadata, without managedFields and what repeats the values.
     pub metadata: ObjectMeta,
     /// The private key in it.
     pub identity: Result<Arc<Identity>, KeyProblem>,
@@ -140,7 +140,8 @@ impl KeySecret {
     /// Takes the key out of a Secret and clears what it was read from. `None` for what is no key Secret: another name, or
     /// an owner, which may be a SealedSecret.
     pub fn take(mut secret: Secret) -> Option<(String, Self)> {
-        let name = secret.metadata.name.as_deref()?.strip_prefix(KEY_SECRET_PREFIX)?.to_owned();
+        let name =
+            secret.metadata.name.as_deref().and_then(|name| name.strip_prefix(KEY_SECRET_PREFIX)).map(str::to_owned);
         let owned = secret.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
         let mut data = secret.data.take().unwrap_or_default();
         let identity = match data.get("identity") {
@@ -150,9 +151,10 @@ impl KeySecret {
         for value in data.values_mut() {
             value.0.zeroize();
         }
-        secret.metadata.managed_fields = None;
-        let is_key = !owned && secret.type_.as_deref() == Some(SEALING_KEY_TYPE) && !name.is_empty();
-        is_key.then_some((name, Self { metadata: secret.metadata, identity }))
+        drop_copies(&mut secret.metadata);
+        let is_key = !owned && secret.type_.as_deref() == Some(SEALING_KEY_TYPE);
+        let name = name.filter(|name| is_key && !name.is_empty())?;
+        Some((name, Self { metadata: secret.metadata, identity }))
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {

@@ -220,6 +220,16 @@ fn the_published_text_names_the_cluster_once() {
 }
 
 #[test]
+fn a_key_secret_shows_no_key_that_kubectl_repeated() {
+    let identity = identity();
+    let applied = format!("{{\"stringData\":{{\"identity\":\"{}\"}}}}", identity.expose().as_str());
+    let repeated = [(bulla::metadata::LAST_APPLIED, applied.as_str()), (PUBLISHED_AT_ANNOTATION, "stays")];
+    let (_, taken) = KeySecret::take(secret("a", &identity, &repeated)).unwrap();
+    let shown = format!("{:?}", Observed { secrets: [("a".to_owned(), taken)].into(), ..Observed::default() });
+    assert!(shown.contains("stays") && !shown.contains("AGE-SECRET-KEY"), "{shown}");
+}
+
+#[test]
 fn key_secrets_with_an_owner_another_type_or_name_are_none() {
     let good = secret("a", &identity(), &[]);
     assert!(KeySecret::take(good.clone()).is_some());

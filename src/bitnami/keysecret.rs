@@ -8,7 +8,7 @@ use zeroize::Zeroize as _;
 
 use super::key::{Certificate, CertificateError, PrivateKey, PrivateKeyError};
 use super::keyfile::KEY_MEMBER;
-use crate::metadata::{BITNAMI_KEY_LABEL, SEALED_SECRET_ANNOTATION};
+use crate::metadata::{BITNAMI_KEY_LABEL, SEALED_SECRET_ANNOTATION, drop_copies};
 
 /// The label's value that makes a Secret a key.
 pub const ACTIVE: &str = "active";
@@ -32,7 +32,7 @@ pub enum KeyProblem {
 /// A Secret that may be a key, as far as it counts.
 #[derive(Clone, Debug)]
 pub struct KeySecret {
-    /// Its metadata, without managedFields.
+    /// Its metadata, without managedFields and what repeats the values.
     pub metadata: ObjectMeta,
     /// The pair in it.
     pub pair: Result<(Arc<PrivateKey>, Arc<Certificate>), KeyProblem>,
@@ -53,7 +53,7 @@ impl KeySecret {
         for value in data.values_mut() {
             value.0.zeroize();
         }
-        secret.metadata.managed_fields = None;
+        drop_copies(&mut secret.metadata);
         Some((name, Self { metadata: secret.metadata, pair }))
     }
 

@@ -290,6 +290,36 @@ fn all_keys_that_opened_an_object_are_known_and_remembered() {
     assert!(opened_by(&status("Synced", Some("key=2a"))).is_empty() && opened_by(&status(APPLIED, None)).is_empty());
 }
 
+#[test]
+fn a_key_secret_shows_no_key_that_kubectl_repeated() {
+    let pair = &VECTORS.keys[0];
+    let data = [(CERTIFICATE_MEMBER, &pair.certificate), (KEY_MEMBER, &pair.private_key)]
+        .map(|(key, text)| (key.to_owned(), json!(STANDARD.encode(text))));
+    let data: serde_json::Map<_, _> = data.into_iter().collect();
+    let applied = json!({"apiVersion": "v1", "kind": "Secret", "data": data}).to_string();
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "sealed-secrets-keya",
+            "annotations": {
+                (crate::metadata::LAST_APPLIED): applied, "tool.example.test/last-applied": pair.private_key, "note": "stays",
+            },
+            "managedFields": [{"manager": "somebody"}],
+        },
+        "data": data,
+    });
+    let (name, taken) = KeySecret::take(serde_json::from_value(secret).unwrap()).unwrap();
+    assert_eq!((name.as_str(), taken.pair.is_ok()), ("sealed-secrets-keya", true));
+    let shown = format!("{taken:?}");
+    assert!(shown.contains("stays"), "{shown}");
+    let key = STANDARD.encode(&pair.private_key);
+    let line = pair.private_key.lines().nth(3).unwrap();
+    for secret in ["PRIVATE KEY", "somebody", &key[100..140], line] {
+        assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

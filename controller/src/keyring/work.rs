@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, SEALING_KEY_TYPE};
+use bulla::metadata::{KEY_SECRET_PREFIX, KEY_STATE_ANNOTATION, SEALING_KEY_TYPE, drop_copies};
 use bulla::recipient::{Identity, parse_recipients};
 use bulla::resource::{API_VERSION, KeyState, SealingKey};
 use futures::StreamExt as _;
@@ -203,7 +203,8 @@ impl Keyring {
                     serde_json::json!({ "metadata": { "resourceVersion": version, "annotations": annotations } });
                 let secret = format!("{KEY_SECRET_PREFIX}{name}");
                 let body = patch.to_string().into_bytes();
-                let metadata = self.api.merge(&core_path(namespace, "secrets"), &secret, body).await?;
+                let mut metadata = self.api.merge(&core_path(namespace, "secrets"), &secret, body).await?;
+                drop_copies(&mut metadata);
                 if let Some(secret) = observed.secrets.get_mut(name) {
                     secret.metadata = metadata;
                 }
