@@ -342,3 +342,28 @@ async fn what_git_needs_the_old_private_keys_tell() -> Result<()> {
     ensure!(hand.opens(&after).await?);
     hand.world.finish().await
 }
+
+/// The next name follows from what is seen, and what has no label any more is not: the name is taken all the same.
+#[tokio::test]
+async fn a_key_comes_also_when_the_last_one_loses_its_label() -> Result<()> {
+    let mut world = World::bitnami("rsalabel", &["--bitnami=own"]).await?;
+    world.start().await?;
+    let labelled = async || {
+        let keys = world.key_secrets().list(&ListParams::default().labels(BITNAMI_KEY_LABEL)).await?.items;
+        let [key] = keys.as_slice() else { anyhow::bail!("{} keys\n{}", keys.len(), world.log()) };
+        Ok(key.name_any())
+    };
+    let first = eventually("a key", SOON, &labelled).await?;
+    let patch = kube::api::Patch::Merge(json!({"metadata": {"labels": {BITNAMI_KEY_LABEL: null}}}));
+    world.key_secrets().patch(&first, &Default::default(), &patch).await?;
+    let second = eventually("another key", SOON, &labelled).await?;
+    ensure!(second != first);
+    ensure!(world.log().contains("a Secret of the next RSA key's name is there"), "{}", world.log());
+    eventually("it to be used", SOON, async || {
+        let (status, body) = world.get("http", "/v1/cert.pem").await?;
+        ensure!(status == 200, "{status} {body}");
+        Ok(())
+    })
+    .await?;
+    world.finish().await
+}

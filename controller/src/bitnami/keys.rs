@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulla::bitnami::{
     ACTIVE, CERTIFICATE_MEMBER, Certificate, KEY_MEMBER, KeyFingerprint, KeyProblem, KeySecret, NewKey, PrivateKey,
     generate,
 };
 use bulla::digest::inputs_digest;
-use bulla::metadata::BITNAMI_KEY_LABEL;
+use bulla::metadata::{BITNAMI_KEY_LABEL, drop_copies};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
@@ -26,6 +26,7 @@ use super::metrics::Metrics;
 use crate::api::{Api, Failure, core_path};
 use crate::events::{Events, Note, reference};
 use crate::keyring::watch_failed;
+use crate::queue::back_off;
 use crate::reconcile::Body;
 
 /// One key that opens.
@@ -176,12 +177,55 @@ fn renewal(newest: Option<&RsaKey>, settings: &BitnamiSettings, now: Timestamp) 
 }
 
 /// The name of the next key: of what is there already. Two controllers that see the same make the same name, and one of them
-/// is told that it is there.
-fn next_name(observed: &Observed, prefix: &str) -> String {
+/// is told that it is there. One that is `taken` by what nobody sees, a key whose label was removed for one, is not tried again.
+fn next_name(observed: &Observed, prefix: &str, taken: &BTreeSet<String>) -> String {
     let names = observed.legacy.iter().chain(&observed.labelled).map(|(name, secret)| (name, &secret.metadata.uid));
-    let text: String = names.map(|(name, uid)| format!("{name}\n{}\n", uid.as_deref().unwrap_or_default())).collect();
-    let digest = inputs_digest(&[b"bulla/v1/rsa-key-name", text.as_bytes()]);
-    format!("{prefix}{}", digest.get(1..6).unwrap_or("00001"))
+    let mut text: String =
+        names.map(|(name, uid)| format!("{name}\n{}\n", uid.as_deref().unwrap_or_default())).collect();
+    loop {
+        let digest = inputs_digest(&[b"bulla/v1/rsa-key-name", text.as_bytes()]);
+        let name = format!("{prefix}{}", digest.get(1..6).unwrap_or("00001"));
+        if !taken.contains(&name) {
+            return name;
+        }
+        text.push_str("taken\n");
+    }
+}
+
+/// The longest pause between tries to make a key.
+const MOST: Duration = Duration::from_secs(300);
+
+/// What tries to make a key came to: each costs seconds of computing, so that they become rare where none can be stored.
+#[derive(Debug, Default)]
+struct Tries {
+    /// Names that are there: of Secrets that are no keys, or that nobody sees yet.
+    taken: BTreeSet<String>,
+    /// How often in a row it failed, and why last.
+    failed: u32,
+    failure: Option<Failure>,
+    /// The next is not before this.
+    after: Option<Instant>,
+}
+
+impl Tries {
+    /// How long to wait for the next.
+    fn wait(&self, now: Instant) -> Duration {
+        self.after.map(|after| after.saturating_duration_since(now)).unwrap_or_default()
+    }
+
+    /// Nothing is to be made any more, or something else.
+    fn forget(&mut self) {
+        *self = Self { taken: std::mem::take(&mut self.taken), ..Self::default() };
+    }
+
+    /// One failed. Returns whether that is news.
+    fn failed(&mut self, failure: Failure, now: Instant) -> bool {
+        self.after = now.checked_add(back_off(self.failed, MOST));
+        self.failed = self.failed.saturating_add(1);
+        let is_news = self.failure.as_ref() != Some(&failure);
+        self.failure = Some(failure);
+        is_news
+    }
 }
 
 /// The key ring's task.
@@ -222,16 +266,24 @@ pub async fn run(mut keys: Keys) {
     let mut signals = signal(SignalKind::user_defined1()).ok();
     // Somebody wants another key; its name is the same however often it is tried, so that it is one.
     let (mut asked, mut asked_name) = (false, None);
+    let (mut tries, mut before) = (Tries::default(), None);
     loop {
         let until = next.map(|at| at.duration_since(Timestamp::now()));
         let until = until.and_then(|left| Duration::try_from(left).ok()).unwrap_or(Duration::from_secs(3600));
         // A timestamp's fraction, and a clock that is set.
-        let pause = if again { Duration::from_secs(1) } else { until.min(Duration::from_secs(3600)) };
+        let pause = if again {
+            tries.wait(Instant::now()).max(Duration::from_secs(1))
+        } else {
+            until.min(Duration::from_secs(3600))
+        };
         tokio::select! {
             event = labelled.next() => complete[0] = see(&mut observed.labelled, event, complete[0]),
             event = legacy.next() => complete[1] = see(&mut observed.legacy, event, complete[1]),
             Ok(()) = keys.rewound.changed() => (labelled, legacy) = open(),
-            () = received(&mut signals) => asked = keys.may_be_asked(),
+            () = received(&mut signals) => {
+                asked = keys.may_be_asked();
+                tries.forget();
+            }
             () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
         }
         if complete != [true; 2] {
@@ -242,8 +294,12 @@ pub async fn run(mut keys: Keys) {
         next = plan.next;
         let make = plan.make.or(asked.then_some(Why::Asked));
         again = make.is_some();
-        let Some(why) = make.filter(|_| keys.api.may_write()) else { continue };
-        let mut name = next_name(&observed, &keys.settings.prefix);
+        if std::mem::replace(&mut before, make) != make {
+            tries.forget();
+        }
+        let is_time = tries.wait(Instant::now()).is_zero();
+        let Some(why) = make.filter(|_| is_time && keys.api.may_write()) else { continue };
+        let mut name = next_name(&observed, &keys.settings.prefix, &tries.taken);
         if why == Why::Asked {
             name = asked_name.get_or_insert(name).clone();
         }
@@ -252,11 +308,27 @@ pub async fn run(mut keys: Keys) {
             Ok(made) => {
                 (asked, asked_name) = (false, None);
                 observed.labelled.insert(name, made);
+                tries.forget();
             }
-            // An old view: the watch brings the new one.
-            Err(Failure::AlreadyExists) => (asked, asked_name) = (false, None),
+            // An answer was lost, and the watch brings the key; or it is one that nobody sees.
+            Err(Failure::AlreadyExists) => {
+                if tries.failure == Some(Failure::Unavailable) {
+                    asked = false;
+                }
+                asked_name = None;
+                tracing::warn!(
+                    secret = name,
+                    "a Secret of the next RSA key's name is there; if it is no key, another name is taken"
+                );
+                tries.taken.insert(name);
+                tries.failed(Failure::AlreadyExists, Instant::now());
+            }
             Err(Failure::NotLeading) => {}
-            Err(failure) => tracing::warn!(%failure, "an RSA key could not be made; trying again"),
+            Err(failure) => {
+                if tries.failed(failure.clone(), Instant::now()) {
+                    tracing::warn!(%failure, "an RSA key could not be made; trying again, more and more rarely");
+                }
+            }
         }
     }
 }
@@ -343,7 +415,9 @@ impl Keys {
         // This takes seconds.
         let made = tokio::task::spawn_blocking(move || generate(now.as_second(), until.as_second(), &common_name));
         let made = made.await.map_err(|_| Failure::Unavailable)?.map_err(|_| Failure::Unavailable)?;
-        let metadata = self.api.create(&core_path(&self.settings.namespace, "secrets"), self.body(name, &made)).await?;
+        let mut metadata =
+            self.api.create(&core_path(&self.settings.namespace, "secrets"), self.body(name, &made)).await?;
+        drop_copies(&mut metadata);
         let certificate = made.certificate.trim_end();
         tracing::info!(secret = name, ?why, certificate, "made an RSA key");
         if matches!(why, Why::Renewal | Why::Asked) {

@@ -173,11 +173,35 @@ fn another_key_is_made_when_told_to_and_by_its_owner_only() {
     let observing = BitnamiSettings { mode: Mode::Observe, ..with(&[]) };
     assert_eq!(plan(&Observed::default(), &observing, at(1)).make, None);
     // Whoever sees the same makes the same name.
-    let name = next_name(&one, "sealed-secrets-key");
-    assert_eq!(name, next_name(&one.clone(), "sealed-secrets-key"));
-    assert!(
-        name.len() == "sealed-secrets-key".len() + 5 && name != next_name(&Observed::default(), "sealed-secrets-key")
-    );
+    let name = |observed: &Observed, taken: &[&String]| {
+        next_name(observed, "sealed-secrets-key", &taken.iter().copied().cloned().collect())
+    };
+    let first = name(&one, &[]);
+    assert_eq!(first, name(&one.clone(), &[]));
+    assert!(first.len() == "sealed-secrets-key".len() + 5 && first != name(&Observed::default(), &[]));
+    // And goes past what is there and is not seen.
+    let second = name(&one, &[&first]);
+    assert_eq!(second, name(&one.clone(), &[&first]));
+    let third = name(&one, &[&first, &second]);
+    assert!(second != first && third != first && third != second && second.len() == first.len());
+    assert_eq!(name(&one, &[&second]), first);
+}
+
+#[test]
+fn what_fails_is_tried_more_and_more_rarely_and_told_when_it_changes() {
+    let now = Instant::now();
+    let mut tries = Tries::default();
+    assert_eq!(tries.wait(now), Duration::ZERO);
+    let told: Vec<_> = (0..12).map(|_| (tries.failed(Failure::Quota, now), tries.wait(now))).collect();
+    assert!(told[0].0 && told[1..].iter().all(|(is_news, _)| !is_news));
+    assert!(told[0].1 <= Duration::from_secs(1) && told[11].1 >= MOST * 2 / 3 && told[11].1 <= MOST, "{told:?}");
+    assert!(tries.failed(Failure::Admission, now) && !tries.failed(Failure::Admission, now));
+    assert_eq!(tries.wait(now + MOST), Duration::ZERO);
+    // Who asks again does not wait; what is taken stays so.
+    tries.taken.insert("a".to_owned());
+    tries.forget();
+    assert_eq!((tries.wait(now), tries.taken.len()), (Duration::ZERO, 1));
+    assert!(tries.failed(Failure::Admission, now));
 }
 
 #[test]
