@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::{NamespaceResourceScope, Status};
+use kube::core::{DeserializeGuard, NamespaceResourceScope, Status};
 use kube::{Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ use zeroize::Zeroize as _;
 
 use crate::cli::ClusterArgs;
 use crate::failure::{Exit, Failure, Result};
+use crate::output;
 
 mod bitnami;
 pub mod proxy;
@@ -292,12 +293,23 @@ impl Cluster {
         Ok(Published { context: self.context.clone(), name, listed: own, own: count, overlap })
     }
 
+    /// The SealingKeys, without those that can't be read, which are told: one must not hide the others.
     pub fn keys(&self) -> Result<Vec<SealingKey>> {
-        let api: Api<SealingKey> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api: Api<DeserializeGuard<SealingKey>> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = self
             .patiently(async || api.list(&ListParams::default()).await)
             .map_err(|error| self.explain(&error, "the keys (sealingkeys.bulla.dev)"))?;
-        Ok(list.items)
+        let read = list.items.into_iter().filter_map(|DeserializeGuard(key)| match key {
+            Ok(key) => Some(key),
+            Err(invalid) => {
+                let name = word(invalid.metadata.name.as_deref().unwrap_or_default());
+                output::note(&format!(
+                    "the SealingKey {name} is left out: it can't be read, and is perhaps of an unknown format"
+                ));
+                None
+            }
+        });
+        Ok(read.collect())
     }
 
     /// Gives each SealedSecret of a namespace, or of all, to `take`, a page at a time: a cluster may have more of them than

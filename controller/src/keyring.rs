@@ -202,6 +202,8 @@ pub const fn word(state: KeyState) -> &'static str {
 pub struct Observed {
     /// SealingKeys by name.
     pub sealing_keys: BTreeMap<String, SealingKey>,
+    /// Names of those that can't be read: of a format that was taken once, for one.
+    pub unreadable: BTreeSet<String>,
     /// Key Secrets by the key's name.
     pub secrets: BTreeMap<String, KeySecret>,
     /// The ConfigMap.

@@ -409,6 +409,21 @@ fn keys_answer_challenges_while_they_are_active_or_were_published_here() {
 }
 
 #[test]
+fn a_sealing_key_that_cannot_be_read_is_known_by_its_name() {
+    let mut observed = Observed::default();
+    let mut see = |format: &str, event: fn(DeserializeGuard<SealingKey>) -> Event<DeserializeGuard<SealingKey>>| {
+        let mut key = serde_json::to_value(sealing_key("rsa-1", KeyState::Active, None)).unwrap();
+        key["spec"]["format"] = format.into();
+        assert!(see_keys(&mut observed, Some(Ok(event(serde_json::from_value(key).unwrap()))), true));
+        (observed.unreadable.len(), observed.sealing_keys.len())
+    };
+    assert_eq!(see("rsa", Event::Apply), (1, 0));
+    assert_eq!(see("rsa", Event::Apply), (1, 0));
+    assert_eq!(see("hybrid", Event::Apply), (0, 1));
+    assert_eq!(see("rsa", Event::Delete), (0, 0));
+}
+
+#[test]
 fn one_key_under_two_names_counts_once() {
     let scene = Scene::default().key("a", KeyState::Active, Some(5), "0s").published();
     let double = |annotations: &[(&str, &str)]| {

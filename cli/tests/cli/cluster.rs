@@ -20,6 +20,8 @@ use crate::sandbox::{DB, Sandbox};
 /// What the server is, and what it was asked.
 struct State {
     keys: Vec<(String, Identity)>,
+    /// Further SealingKeys, as they are stored.
+    stored: Vec<Value>,
     /// Index into `keys`.
     preferred: usize,
     recovery: String,
@@ -65,6 +67,7 @@ impl Server {
         let identity = Identity::generate(RecipientKind::Hybrid).expect("randomness");
         let state = Arc::new(Mutex::new(State {
             keys: vec![("first".into(), identity)],
+            stored: Vec::new(),
             preferred: 0,
             recovery: String::new(),
             requests: Vec::new(),
@@ -232,7 +235,8 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Va
             )
         }
         ("GET", "sealingkeys") => {
-            let items: Vec<_> = (0..state.keys.len()).map(|index| key(state, index)).collect();
+            let own = (0..state.keys.len()).map(|index| key(state, index));
+            let items: Vec<_> = own.chain(state.stored.clone()).collect();
             (200, json!({"apiVersion": "bulla.dev/v1alpha1", "kind": "SealingKeyList", "metadata": {}, "items": items}))
         }
         ("POST", "sealingkeys") => {
@@ -693,6 +697,31 @@ fn keys_are_listed_and_created() {
     assert_eq!(run.code, 2);
     assert!(run.err.contains("hybrid, classical") && run.err.contains("rsa"), "{}", run.err);
     assert_eq!(server.state().keys.len(), 2);
+}
+
+#[test]
+fn a_key_that_cannot_be_read_does_not_hide_the_others() {
+    const NOTE: &str = "the SealingKey rsa-1 is left out: it can't be read";
+    let (server, sandbox) = sealed();
+    next_key(&server);
+    server.state().stored.push(json!({
+        "apiVersion": "bulla.dev/v1alpha1", "kind": "SealingKey",
+        "metadata": {"name": "rsa-1", "namespace": "bulla-system"},
+        "spec": {"format": "rsa", "state": "Active"},
+    }));
+    let run = sandbox.run(&["keys", "list"]).well();
+    assert_eq!(run.text().lines().count(), 3, "{}", run.text());
+    assert!(run.err.contains(NOTE), "{}", run.err);
+    let run = sandbox.run(&["keys", "list", "-o", "json"]).well();
+    let listed: Value = serde_json::from_str(&run.text()).expect("JSON");
+    assert_eq!(listed["keys"].as_array().map(Vec::len), Some(2));
+    assert!(run.err.contains(NOTE), "{}", run.err);
+    // It is no other key to go back to either.
+    server.state().keys.truncate(1);
+    server.state().preferred = 0;
+    let run = sandbox.run(&["keys", "rollback"]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(run.err.contains("first is the only Active key") && run.err.contains(NOTE), "{}", run.err);
 }
 
 #[test]

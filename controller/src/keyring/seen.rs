@@ -28,17 +28,29 @@ pub(super) fn see_keys(observed: &mut Observed, event: Seen<DeserializeGuard<Sea
             false
         }
         Some(Ok(Event::InitApply(DeserializeGuard(key)) | Event::Apply(DeserializeGuard(key)))) => {
-            if let Ok(mut key) = key {
-                key.metadata.managed_fields = None;
-                let name = key.metadata.name.clone().unwrap_or_default();
-                if !is_older(&key.metadata, observed.sealing_keys.get(&name).map(|known| &known.metadata)) {
-                    observed.sealing_keys.insert(name, key);
+            match key {
+                Ok(mut key) => {
+                    key.metadata.managed_fields = None;
+                    let name = key.metadata.name.clone().unwrap_or_default();
+                    observed.unreadable.remove(&name);
+                    if !is_older(&key.metadata, observed.sealing_keys.get(&name).map(|known| &known.metadata)) {
+                        observed.sealing_keys.insert(name, key);
+                    }
+                }
+                Err(invalid) => {
+                    let name = invalid.metadata.name.unwrap_or_default();
+                    if !observed.unreadable.contains(&name) {
+                        tracing::warn!(key = name, "a SealingKey can't be read and is left out: of an unknown format?");
+                        observed.unreadable.insert(name);
+                    }
                 }
             }
             complete
         }
         Some(Ok(Event::Delete(key))) => {
-            observed.sealing_keys.remove(kube::Resource::meta(&key).name.as_deref().unwrap_or_default());
+            let name = kube::Resource::meta(&key).name.as_deref().unwrap_or_default();
+            observed.sealing_keys.remove(name);
+            observed.unreadable.remove(name);
             complete
         }
         Some(Ok(Event::InitDone)) => true,
