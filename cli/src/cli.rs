@@ -553,7 +553,9 @@ pub enum KeysCommand {
 #[command(
     after_long_help = "With --bitnami: the RSA keys for SealedSecrets of bitnami.com, which have no SealingKey: what they are is said by the label
 of their Secrets, in the controller's namespace. Whoever may list those may read them, private keys included. NEEDED-BY
-counts the SealedSecrets that were opened with a key. docs/keys.md says how these keys are made and set aside."
+counts the SealedSecrets that were opened with a key; it takes the right to list sealedsecrets.bitnami.com in all
+namespaces, and is - without it. Not listed is a key that has no label, but for the Secret sealed-secrets-key: under
+another --key-prefix the controller takes one. docs/keys.md says how these keys are made and set aside."
 )]
 pub struct KeysListArgs {
     /// Those for SealedSecrets of bitnami.com instead

@@ -126,6 +126,8 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, 
     Ok(map.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
+/// The condition that everybody reads: whether the Secret is as the object says.
+pub const SYNCED: &str = "Synced";
 /// The condition in which the controller keeps what it has written.
 pub const APPLIED: &str = "Applied";
 
@@ -136,6 +138,15 @@ pub fn opened_by(status: &BitnamiStatus) -> Vec<u32> {
     let message = applied.and_then(|condition| condition.message.as_deref()).unwrap_or_default();
     let keys = message.split(' ').find_map(|word| word.strip_prefix("key=")).unwrap_or_default();
     keys.split(',').filter_map(|key| u32::from_str_radix(key, 16).ok()).collect()
+}
+
+/// Whether a status says `Synced`, of this generation.
+#[must_use]
+pub fn is_synced(status: Option<&BitnamiStatus>, generation: Option<i64>) -> bool {
+    status.is_some_and(|status| {
+        let synced = status.conditions.iter().find(|condition| condition.type_ == SYNCED);
+        status.observed_generation == generation && synced.is_some_and(|condition| condition.status == "True")
+    })
 }
 
 /// The scope that annotations say: exactly `"true"` counts, and cluster-wide wins.

@@ -285,6 +285,27 @@ async fn an_rsa_key_lives_by_the_label_of_its_secret() -> Result<()> {
     let patch = kube::api::Patch::Merge(broken);
     hand.world.key_secrets().patch("sealed-secrets-keyown", &Default::default(), &patch).await?;
     hand.types(LIST)?.says(&["sealed-secrets-keyown: not used: tls.key: "])?;
+    // Without the right to SealedSecrets the keys are told.
+    let file = hand.world.cluster.service_account_kubeconfig(&system, "default", hand.world.dir.path()).await?;
+    let role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: keys, namespace: {system}}}\nrules:\n\
+         - {{apiGroups: [''], resources: [secrets], verbs: [list]}}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: keys, namespace: {system}}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: keys}}\n\
+         subjects: [{{kind: ServiceAccount, name: default, namespace: {system}}}]\n"
+    );
+    hand.world.cluster.apply(&role).await?;
+    let file = file.display().to_string();
+    let list = ["keys", "list", "--bitnami", "--kubeconfig", &file, "--controller-namespace", &system];
+    let listed = eventually("the right to be granted", SOON, async || hand.desk.well(&list)).await?;
+    listed.says(&["what needs the keys is not told"])?;
+    let listed = hand.desk.well(&list)?;
+    let mut lines = listed.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    ensure!(
+        lines.any(|words| matches!(&words[..], ["sealed-secrets-keyold", "compromised", _, _, "-", _])),
+        "{}",
+        listed.out
+    );
     hand.world.finish().await
 }
 

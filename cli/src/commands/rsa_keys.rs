@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bulla::bitnami::{Certificate, KeySecret, opened_by};
+use bulla::bitnami::{BitnamiSealedSecret, Certificate, KeySecret, is_synced, opened_by};
 use bulla::metadata::BITNAMI_KEY_PREFIX;
 use serde_json::json;
 
 use super::Done;
 use crate::cli::ReportFormat;
 use crate::cluster::{Cluster, word};
-use crate::failure::Result;
+use crate::failure::{Exit, Result};
 use crate::output;
 use crate::output::plain::{count, table};
 use crate::policy::Date;
@@ -24,23 +24,47 @@ struct Row {
     /// Whether it opens.
     active: bool,
     certificate: std::result::Result<Arc<Certificate>, String>,
-    needed_by: usize,
+    /// `None` when nobody knows.
+    needed_by: Option<usize>,
+}
+
+/// What the SealedSecrets of a cluster say of the keys that opened them.
+#[derive(Default)]
+struct Needs {
+    total: usize,
+    /// Those that may need other keys than they say, or say nothing.
+    unknown: usize,
+    by_key: BTreeMap<u32, usize>,
+}
+
+impl Needs {
+    fn count(&mut self, sealed: &BitnamiSealedSecret) {
+        let status = sealed.status.as_ref();
+        let keys = status.map(opened_by).unwrap_or_default();
+        self.total += 1;
+        self.unknown += usize::from(keys.is_empty() || !is_synced(status, sealed.metadata.generation));
+        keys.into_iter().for_each(|key| *self.by_key.entry(key).or_default() += 1);
+    }
 }
 
 pub fn list(cluster: &Cluster, format: ReportFormat) -> Result<Done> {
     let mut rows: Vec<Row> = cluster.rsa_key_secrets()?.into_iter().filter_map(KeySecret::take).map(row).collect();
-    let mut needs: BTreeMap<u32, usize> = BTreeMap::new();
-    let (mut total, mut unknown) = (0, 0);
-    cluster.each_bitnami(None, |sealed| {
-        total += 1;
-        let keys = sealed.status.as_ref().map(opened_by).unwrap_or_default();
-        unknown += usize::from(keys.is_empty());
-        keys.into_iter().for_each(|key| *needs.entry(key).or_default() += 1);
-    })?;
+    let mut needs = Needs::default();
+    // Who may see the keys and not the SealedSecrets sees what there is.
+    let needs = match cluster.each_bitnami(None, |sealed| needs.count(&sealed)) {
+        Ok(_) => Some(needs),
+        Err(failure) if failure.exit == Exit::Failed => {
+            output::note(&format!("{}: what needs the keys is not told", failure.message));
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
     for row in &mut rows {
-        let certificate = row.certificate.as_ref().ok();
-        row.needed_by =
-            certificate.and_then(|certificate| needs.get(&certificate.fingerprint().begin())).copied().unwrap_or(0);
+        let needed = |certificate: &Arc<Certificate>| {
+            let begin = certificate.fingerprint().begin();
+            needs.as_ref().map(|needs| needs.by_key.get(&begin).copied().unwrap_or_default())
+        };
+        row.needed_by = row.certificate.as_ref().ok().and_then(needed);
     }
     // The newest certificate first, what can't be read last.
     let age = |row: &Row| row.certificate.as_ref().map_or(i64::MIN, |certificate| certificate.not_before());
@@ -50,7 +74,7 @@ pub fn list(cluster: &Cluster, format: ReportFormat) -> Result<Done> {
             "context": cluster.context,
             "namespace": cluster.namespace,
             "keys": rows.iter().map(entry).collect::<Vec<_>>(),
-            "summary": { "sealedSecrets": total, "openedByNoneKnown": unknown },
+            "summary": needs.map(|needs| json!({ "sealedSecrets": needs.total, "unknown": needs.unknown })),
         }))?;
         return Ok(Done::Well);
     }
@@ -70,24 +94,27 @@ pub fn list(cluster: &Cluster, format: ReportFormat) -> Result<Done> {
             row.label.clone().unwrap_or_else(|| "-".to_owned()),
             of(|certificate| Date::of_unix(certificate.not_before()).to_string()),
             of(|certificate| Date::of_unix(certificate.not_after()).to_string()),
-            row.certificate.as_ref().map_or("-".to_owned(), |_| row.needed_by.to_string()),
+            row.needed_by.map_or("-".to_owned(), |needed| needed.to_string()),
             of(|certificate| rsa::short(&certificate.fingerprint())),
         ]);
     }
     output::data(table(&lines).as_bytes())?;
     for row in &rows {
-        match &row.certificate {
-            Err(problem) if row.active => output::note(&format!("{}: not used: {problem}", row.name)),
-            Ok(_) if !row.active && row.needed_by > 0 => output::note(&format!(
+        match (&row.certificate, row.needed_by) {
+            (Err(problem), _) if row.active => output::note(&format!("{}: not used: {problem}", row.name)),
+            (Ok(_), Some(needed @ 1..)) if !row.active => output::note(&format!(
                 "{}: set aside; without it {} can't be opened",
                 row.name,
-                count(row.needed_by, "SealedSecret")
+                count(needed, "SealedSecret")
             )),
             _ => {}
         }
     }
-    if unknown > 0 {
-        output::note(&format!("{unknown} of {} were opened by no key so far", count(total, "SealedSecret")));
+    if let Some(Needs { total, unknown: unknown @ 1.., .. }) = needs {
+        output::note(&format!(
+            "of {unknown} of {} it is not known which keys they need: nothing has opened them as they are now",
+            count(total, "SealedSecret")
+        ));
     }
     Ok(Done::Well)
 }
@@ -99,7 +126,7 @@ fn row((name, secret): (String, KeySecret)) -> Row {
         label: secret.label().map(word),
         active: secret.is_active(BITNAMI_KEY_PREFIX),
         certificate: secret.pair.map(|(_, certificate)| certificate).map_err(|problem| problem.to_string()),
-        needed_by: 0,
+        needed_by: None,
     }
 }
 
@@ -112,7 +139,45 @@ fn entry(row: &Row) -> serde_json::Value {
         "fingerprint": certificate.map(|certificate| certificate.fingerprint().to_string()),
         "validFrom": certificate.map(|certificate| Date::of_unix(certificate.not_before()).to_string()),
         "validUntil": certificate.map(|certificate| Date::of_unix(certificate.not_after()).to_string()),
-        "neededBy": certificate.map(|_| row.needed_by),
+        "neededBy": row.needed_by,
         "problem": row.certificate.as_ref().err(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_opened_as_it_is_counts_for_its_old_keys_and_as_unknown() {
+        let mut needs = Needs::default();
+        let cases = [("True", 2, "2a"), ("True", 2, "2a,07"), ("False", 2, "2a"), ("True", 1, "2a"), ("True", 2, "-")];
+        for (synced, observed, keys) in cases {
+            let object = json!({
+                "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+                "metadata": {"name": "db", "namespace": "shop", "generation": 2},
+                "spec": {"encryptedData": {}},
+                "status": {
+                    "observedGeneration": observed,
+                    "conditions": [
+                        {"type": "Synced", "status": synced},
+                        {"type": "Applied", "status": "True", "message": format!("secret=a version=1 inputs=i key={keys}")},
+                    ],
+                },
+            });
+            needs.count(&serde_json::from_value(object).unwrap());
+        }
+        // As the established controller leaves it, and one that nobody has looked at.
+        let object = json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "db", "generation": 1},
+            "spec": {"encryptedData": {}},
+            "status": {"observedGeneration": 1, "conditions": [{"type": "Synced", "status": "True"}]},
+        });
+        needs.count(&serde_json::from_value(object).unwrap());
+        needs.count(&BitnamiSealedSecret::default());
+        assert_eq!((needs.total, needs.unknown), (7, 5));
+        assert_eq!(needs.by_key, [(42, 4), (7, 1)].into());
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bulla::bitnami::{
     API_VERSION, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiStatus, KIND, KeyFingerprint, MANAGED, Opened,
-    open_rendered, operations, skips_owner,
+    SYNCED, is_synced, open_rendered, operations, skips_owner,
 };
 use bulla::policy::Refused;
 use bulla::resource::Drift;
@@ -36,7 +36,7 @@ pub fn is_settled(sealed: &BitnamiSealedSecret, secret: &Known, settings: &crate
     let Some(applied) = Applied::read(status) else { return false };
     settings.bitnami.mode == Mode::Own
         && sealed.metadata.deletion_timestamp.is_none()
-        && status::is_synced(status, sealed.metadata.generation)
+        && is_synced(status, sealed.metadata.generation)
         && *secret == Known::Seen(applied.secret())
         && applied.inputs == plan::inputs(sealed, settings)
 }
@@ -371,7 +371,7 @@ async fn look(
             // The established controller looked at this very object: what it left is what it meant.
             let exact = match &before {
                 Some(_) => !nothing_new,
-                None => !status::is_synced(sealed.status.as_ref(), sealed.metadata.generation),
+                None => !is_synced(sealed.status.as_ref(), sealed.metadata.generation),
             };
             match plan::compare(&held.0, plain, whose, plan::keeps_owner(sealed, metadata, whose), exact) {
                 Write::Nothing => {
@@ -484,7 +484,7 @@ async fn observe(
                 Stand::Superseded => ("Superseded", "the native SealedSecret of this name makes the Secret".to_owned()),
                 Stand::Unmanaged => ("Unowned", "the Secret is not managed by the SealedSecret".to_owned()),
                 Stand::Ours(whose) => {
-                    let exact = !status::is_synced(sealed.status.as_ref(), sealed.metadata.generation);
+                    let exact = !is_synced(sealed.status.as_ref(), sealed.metadata.generation);
                     let keeps = plan::keeps_owner(sealed, &held.0.metadata, whose);
                     match plan::compare(&held.0, &opened.secret, whose, keeps, exact) {
                         Write::Nothing => ("Same", "the Secret is what the SealedSecret says".to_owned()),
@@ -521,7 +521,7 @@ async fn report(
             return Reported::Done(None);
         }
         // Its own memory is nobody's news.
-        let news = old.and_then(|old| old.conditions.iter().find(|condition| condition.type_ == status::SYNCED))
+        let news = old.and_then(|old| old.conditions.iter().find(|condition| condition.type_ == SYNCED))
             != next.conditions.first();
         match context
             .api

@@ -2,14 +2,11 @@
 //! definition's columns show the first condition); and `Applied`, which is ours and fits its schema: what was written, so
 //! that a restart asks for nothing.
 
-use bulla::bitnami::{APPLIED, BitnamiCondition, BitnamiStatus, opened_by};
+use bulla::bitnami::{APPLIED, BitnamiCondition, BitnamiStatus, SYNCED, opened_by};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::reconcile::SecretId;
-
-/// The condition that everybody reads.
-pub const SYNCED: &str = "Synced";
 
 /// Whose a Secret was when it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +90,6 @@ fn find<'a>(status: Option<&'a BitnamiStatus>, type_: &str) -> Option<&'a Bitnam
     status?.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Whether it says `Synced`, of this generation.
-pub fn is_synced(status: Option<&BitnamiStatus>, generation: Option<i64>) -> bool {
-    status.is_some_and(|status| status.observed_generation == generation)
-        && find(status, SYNCED).is_some_and(|condition| condition.status == "True")
-}
-
 /// What the status becomes. `error` is the message of a failure; `applied`, when there is nothing new, is kept. Conditions that we
 /// don't know stay.
 pub fn next(
@@ -152,6 +143,8 @@ pub fn next(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use bulla::bitnami::is_synced;
 
     use super::*;
 
