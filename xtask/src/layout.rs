@@ -124,9 +124,11 @@ fn executed(trace: &str, program: &Path) -> BTreeSet<String> {
     names.filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')).map(str::to_owned).collect()
 }
 
-/// The name of a function without what each compilation makes anew: hashes, and versions of C libraries.
+/// The name of a function without what each compilation makes anew: hashes, numbers of copies, and versions of C libraries.
 fn pattern(name: &str) -> String {
     let name = name.split(".llvm.").next().unwrap_or(name);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let name = name.rsplit_once('.').filter(|(_, end)| is_number(end)).map_or(name, |(name, _)| name);
     if let Some((path, _)) = name.rsplit_once("17h").filter(|_| name.starts_with("_ZN")) {
         return format!("{path}17h*");
     }
@@ -152,6 +154,8 @@ mod tests {
     fn names_lose_what_changes() {
         assert_eq!(pattern("_ZN4core3fmt5write17h0123456789abcdefE.llvm.42"), "_ZN4core3fmt5write17h*");
         assert_eq!(pattern("_RNvNtCsgEmfK2I1SDS_4core3fmt5write"), "_RNvNtCs*_4core3fmt5write*");
+        assert_eq!(pattern("_RNvNtCsgEmfK2I1SDS_4core3fmt5write.10473"), "_RNvNtCs*_4core3fmt5write*");
+        assert_eq!(pattern("_RNvNtCsgEmfK2I1SDS_4core3fmt5write.10473.llvm.42"), "_RNvNtCs*_4core3fmt5write*");
         assert_eq!(pattern("ring_core_0_17_14__x25519_fe_add"), "ring_core_*__x25519_fe_add");
         assert_eq!(pattern("OPENSSL_cpuid_setup"), "OPENSSL_cpuid_setup");
     }
