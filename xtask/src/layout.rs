@@ -141,8 +141,7 @@ fn pattern(name: &str) -> String {
             _ => format!("{all}Cs{part}"),
         }) + "*";
     }
-    let words: Vec<_> =
-        name.split('_').map(|word| if word.bytes().all(|b| b.is_ascii_digit()) { "*" } else { word }).collect();
+    let words: Vec<_> = name.split('_').map(|word| if is_number(word) { "*" } else { word }).collect();
     words.join("_").replace("*_*_*", "*")
 }
 
