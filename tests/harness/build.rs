@@ -18,12 +18,8 @@ const VERSION: (&str, &str, &str) = ("v1.37.2", "1", "37");
 /// # Errors
 /// When there is no `go`, or the build fails (it needs a module proxy unless the modules are in Go's cache).
 pub fn build_control_plane() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("BULLA_TEST_CONTROLPLANE") {
-        let given = PathBuf::from(given);
-        return match given.is_file() {
-            true => Ok(given),
-            false => bail!("BULLA_TEST_CONTROLPLANE: {} is not a file", given.display()),
-        };
+    if let Some(program) = given("BULLA_TEST_CONTROLPLANE")? {
+        return Ok(program);
     }
     let (version, major, minor) = VERSION;
     let package = "k8s.io/component-base/version";
@@ -63,16 +59,21 @@ pub fn build_established() -> Result<PathBuf> {
 /// # Errors
 /// As there.
 pub fn build_peer() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("BULLA_TEST_PEER") {
-        let given = PathBuf::from(given);
-        return match given.is_file() {
-            true => Ok(given),
-            false => bail!("BULLA_TEST_PEER: {} is not a file", given.display()),
-        };
+    if let Some(program) = given("BULLA_TEST_PEER")? {
+        return Ok(program);
     }
     let packages = ["github.com/bitnami/sealed-secrets/cmd/controller"];
     let what = "the established controller to measure beside";
     Module { name: "peer", what, version: "", flags: "-s -w", packages: &packages }.built("controller")
+}
+
+/// The program that a variable names.
+fn given(variable: &str) -> Result<Option<PathBuf>> {
+    let given = std::env::var_os(variable).map(PathBuf::from);
+    match given {
+        Some(path) if !path.is_file() => bail!("{variable}: {} is not a file", path.display()),
+        given => Ok(given),
+    }
 }
 
 /// A Go module under `tests`, and what is built of it.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bulla::secret::{PlainSecret, SecretValue};
 use bulla_tests::{build_control_plane, build_peer, netns};
 use serde_json::{Value, json};
@@ -66,6 +66,23 @@ impl Table {
             None => println!("({what}: needs GNU time on PATH)"),
         }
     }
+}
+
+/// MiB of a process: `VmHWM:`, its peak so far, or `VmRSS:`, what it has now.
+fn memory(pid: u32, which: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(which)).with_context(|| format!("no {which}"))?;
+    let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Seconds that the threads of a process have run so far.
+fn cpu(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    // The 14th and 15th of all; the kernel tells it in hundredths wherever this runs.
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no time");
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

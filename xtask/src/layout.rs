@@ -10,10 +10,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::run::{cargo, command, root, succeed, target};
 
-/// Arguments of `cargo xtask layout`.
-#[derive(clap::Args)]
-pub struct Args {}
-
 /// What is traced: what is done every day, each with hardly anything to do.
 const TRACED: &[&[&str]] = &[
     &["--version"],
@@ -22,7 +18,7 @@ const TRACED: &[&[&str]] = &[
     &["diff", FILE, FILE],
     &["git", "textconv", FILE],
     &["check", FILE],
-    &["seal", "one.yaml", "-w", FILE],
+    SEAL,
     &["set", FILE, "more", "--from-file", "one.yaml"],
     &["unset", FILE, "more"],
     &["reseal", FILE, "--check"],
@@ -37,11 +33,13 @@ const TAIL: &str = "  }
 }
 INSERT BEFORE .text;
 ";
+/// It makes the file that the others look at.
+const SEAL: &[&str] = &["seal", "one.yaml", "-w", FILE];
 const FILE: &str = "one.sealed.yaml";
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: one\n  namespace: shop\nstringData:\n  a: b\n";
 
 /// Traces, and writes the script.
-pub fn run(_: &Args) -> Result<()> {
+pub fn run() -> Result<()> {
     ensure!(Command::new("valgrind").arg("--version").output().is_ok(), "valgrind is not on PATH: it traces");
     println!("building the program with its names");
     let folder = target().join("layout");
@@ -57,7 +55,7 @@ pub fn run(_: &Args) -> Result<()> {
     };
     fs::write(dir.path().join("one.yaml"), SECRET)?;
     succeed(command("git").args(["init", "-q"]).current_dir(dir.path()))?;
-    for words in [&["keygen", "-w", "prod.txt"][..], &["init", "prod.txt.pub", "--as", "prod"], TRACED[6]] {
+    for words in [&["keygen", "-w", "prod.txt"][..], &["init", "prod.txt.pub", "--as", "prod"], SEAL] {
         succeed(&mut start(words))?;
     }
     let mut used: BTreeMap<String, Vec<usize>> = BTreeMap::new();

@@ -36,7 +36,7 @@ enum Command {
     /// Lets everything go wrong for half an hour while ten thousand objects come and change, and writes a report
     Chaos(chaos::Args),
     /// Writes cli/layout.ld: which functions the linker puts together, by tracing small commands with valgrind
-    Layout(layout::Args),
+    Layout,
 }
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
-        Command::Layout(args) => layout::run(&args),
+        Command::Layout => layout::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,8 +16,7 @@ const fn is_word(b: u8) -> bool {
 }
 
 /// Whether a rule could find something at the word that a byte is in, and up to where that is said: the end of the word, or
-/// of its value. `needs_weight`: whether only values count that are no letters
-/// alone.
+/// of its value. `needs_weight`: whether only values count that are no letters alone.
 pub fn word(bytes: &[u8], at: usize, needs_weight: &dyn Fn() -> bool) -> (usize, bool) {
     let from = at.saturating_sub(NEAR);
     let start = bytes[from..at].iter().rposition(|b| !is_word(*b)).map_or(from, |before| from + before + 1);

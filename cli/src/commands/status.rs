@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bulla::bitnami::{BitnamiSealedSecret, ObservedObject, ObservedReport};
+use bulla::bitnami::{APPLIED, BitnamiSealedSecret, ObservedObject, ObservedReport, SYNCED};
 use bulla::open::readers;
 use bulla::recipient::Fingerprint;
 use bulla::resource::{SealedSecret, SealingKey};
@@ -97,8 +97,8 @@ fn old_kind(sealed: &BitnamiSealedSecret) -> [String; 4] {
     let status = sealed.status.clone().unwrap_or_default();
     let current = status.observed_generation == sealed.metadata.generation;
     let condition = |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
-    let synced = condition("Synced").filter(|_| current).map_or("Unknown", |condition| condition.status.as_str());
-    let state = condition("Applied").and_then(|condition| condition.reason.as_deref());
+    let synced = condition(SYNCED).filter(|_| current).map_or("Unknown", |condition| condition.status.as_str());
+    let state = condition(APPLIED).and_then(|condition| condition.reason.as_deref());
     let state = if current { state.unwrap_or("NotOwned") } else { "NotObserved" };
     let metadata = &sealed.metadata;
     [metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default(), synced, state]

@@ -123,7 +123,7 @@ impl Metrics {
         if !self.names {
             return;
         }
-        let labels = OfObject { namespace: namespace.clone(), name: name.clone(), condition: "Synced" };
+        let labels = OfObject { namespace: namespace.clone(), name: name.clone(), condition: bulla::bitnami::SYNCED };
         match synced {
             Some(synced) => {
                 self.condition.get_or_create(&labels).set(if synced { 1 } else { -1 });

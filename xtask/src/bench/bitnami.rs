@@ -19,7 +19,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
-use super::{ITEMS, Table, median};
+use super::{ITEMS, Table, cpu, median, memory};
 use crate::run::{command, output, root};
 
 const SOON: Duration = Duration::from_secs(120);
@@ -214,7 +214,7 @@ impl World {
             made = last => made?.duration_since(other.started()).as_secs_f64(),
             ended = other.wait(LONG) => anyhow::bail!("the established controller: {ended:?}: {}", other.log()),
         };
-        let figures = (cold, peak(other.pid())?);
+        let figures = (cold, memory(other.pid(), "VmHWM:")?);
         other.stop().await?;
         Ok(figures)
     }
@@ -253,7 +253,7 @@ pub async fn cluster(count: usize, programs: &Path, table: &mut Table) -> Result
         };
         wait_for(&controller, "bulla_status_writes_total", &format!("{count}")).await?;
         let synced = begun.elapsed().as_secs_f64();
-        ours.push((made, synced, peak(controller.pid())?, cpu(controller.pid())?));
+        ours.push((made, synced, memory(controller.pid(), "VmHWM:")?, cpu(controller.pid())?));
         end(controller).await?;
     }
     let cold = median(ours.iter().map(|(made, ..)| *made).collect());
@@ -328,22 +328,6 @@ async fn get(address: &str) -> Result<String> {
         Ok(text)
     })
     .await?
-}
-
-/// Peak memory in MiB so far.
-fn peak(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-    Ok(line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()? / 1024.0)
-}
-
-/// Seconds that its threads have run so far.
-fn cpu(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    // The 14th and 15th of all; the kernel tells it in hundredths wherever this runs.
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no time");
-    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 async fn end(controller: Program) -> Result<()> {

@@ -19,7 +19,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, W
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{ITEMS, Table, median, quantile, secret};
+use super::{ITEMS, Table, cpu, median, memory, quantile, secret};
 use crate::run::{command, output};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -46,23 +46,6 @@ impl Controller {
             self.process.log().lines().find_map(http_address).map(str::to_owned).context("not in its log")
         })
         .await
-    }
-
-    /// Peak memory in MiB so far.
-    fn peak(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-        let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
-        Ok(kib / 1024.0)
-    }
-
-    /// Seconds that its threads have run so far.
-    fn cpu(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
-        let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        // The 14th and 15th of all; the kernel tells it in hundredths wherever this runs.
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("no time");
-        Ok((ticks(11)? + ticks(12)?) / 100.0)
     }
 
     async fn stop(self) -> Result<()> {
@@ -169,14 +152,6 @@ pub fn growth(all: &[Figures], table: &mut Table) {
     }
 }
 
-/// MiB that a process has now.
-fn resident(pid: Option<u32>) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.context("it does not run")?))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
-    Ok(kib / 1024.0)
-}
-
 /// MiB of etcd's file.
 fn stored(plane: &ControlPlane) -> Result<f64> {
     Ok(fs::metadata(plane.dir().join("etcd/member/snap/db"))?.len() as f64 / f64::from(1 << 20))
@@ -218,7 +193,8 @@ pub async fn cluster(
 
     // It goes on looking for owners of what the bare client made; nothing here needs it.
     plane.pause(Component::ControllerManager)?;
-    let (mut server, mut etcd) = ([resident(plane.pid(Component::ApiServer)?)?; 2], [stored(&plane)?; 2]);
+    let (mut server, mut etcd) =
+        ([memory(plane.pid(Component::ApiServer)?.context("it does not run")?, "VmRSS:")?; 2], [stored(&plane)?; 2]);
     stream::iter(0..count)
         .map(|number| {
             let (sealed, targets) = (sealed.clone(), &targets);
@@ -236,8 +212,9 @@ pub async fn cluster(
     let controller = Controller::start(programs, &kubeconfig)?;
     controller.all_applied(count).await?;
     let cold = controller.started.elapsed().as_secs_f64();
-    let (cpu, mut peaks) = (controller.cpu()?, [controller.peak()?; 2]);
-    (server[1], etcd[1]) = (resident(plane.pid(Component::ApiServer)?)?, stored(&plane)?);
+    let (cpu, mut peaks) = (cpu(controller.process.pid())?, [memory(controller.process.pid(), "VmHWM:")?; 2]);
+    (server[1], etcd[1]) =
+        (memory(plane.pid(Component::ApiServer)?.context("it does not run")?, "VmRSS:")?, stored(&plane)?);
     let requests = difference(&before, &plane.apiserver_requests().await?);
     table.row(&format!("{count} objects: cold start"), cold, "s", "SealedSecrets of 5 items, until all are applied");
     println!("  requests: {requests}");
@@ -276,7 +253,7 @@ pub async fn cluster(
     // Until here this bench asked only the controller.
     let after = plane.apiserver_requests().await?;
     let requests = difference(&before, &after);
-    peaks[1] = controller.peak()?;
+    peaks[1] = memory(controller.process.pid(), "VmHWM:")?;
     for (verb, resource) in after.keys() {
         let count = |of: &Requests| of.get(&(verb.clone(), resource.clone())).copied().unwrap_or(0);
         let of_objects = resource.starts_with("secrets") || resource.starts_with("sealedsecrets");
