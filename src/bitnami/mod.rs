@@ -46,8 +46,8 @@ pub use migrate::{
 pub use observed::{OBSERVED_CONFIG_MAP, OBSERVED_KEY, ObservedObject, ObservedReport};
 pub use resource::{
     API_VERSION, APPLIED, BitnamiCondition, BitnamiSealedSecret, BitnamiSealedSecretSpec, BitnamiSecretTemplate,
-    BitnamiStatus, CLUSTER_WIDE, GROUP, KIND, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES, SYNCED,
-    is_synced, opened_by, scope_of, set_scope,
+    BitnamiStatus, CLUSTER_WIDE, GROUP, KIND, KeyNeeds, MANAGED, NAMESPACE_WIDE, PATCH, SKIP_SET_OWNER_REFERENCES,
+    SYNCED, is_synced, opened_by, scope_of, set_scope,
 };
 pub use sealed::{
     ItemError, OpenError, Opened, Operations, ResealError, Resealed, check, check_item, label, open, open_item,

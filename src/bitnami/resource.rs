@@ -149,6 +149,28 @@ pub fn is_synced(status: Option<&BitnamiStatus>, generation: Option<i64>) -> boo
     })
 }
 
+/// What the SealedSecrets of a cluster say of the keys that opened them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyNeeds {
+    /// How many there are.
+    pub total: usize,
+    /// How many of them may need other keys than they say, or say nothing: nothing has opened them as they are now.
+    pub unknown: usize,
+    /// How many were opened with a key, by the beginning of its fingerprint.
+    pub by_key: BTreeMap<u32, usize>,
+}
+
+impl KeyNeeds {
+    /// Counts one more.
+    pub fn count(&mut self, sealed: &BitnamiSealedSecret) {
+        let status = sealed.status.as_ref();
+        let keys = status.map(opened_by).unwrap_or_default();
+        self.total += 1;
+        self.unknown += usize::from(keys.is_empty() || !is_synced(status, sealed.metadata.generation));
+        keys.into_iter().for_each(|key| *self.by_key.entry(key).or_default() += 1);
+    }
+}
+
 /// The scope that annotations say: exactly `"true"` counts, and cluster-wide wins.
 #[must_use]
 pub fn scope_of(annotations: Option<&BTreeMap<String, String>>) -> Scope {

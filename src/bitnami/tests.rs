@@ -291,6 +291,37 @@ fn all_keys_that_opened_an_object_are_known_and_remembered() {
 }
 
 #[test]
+fn what_was_not_opened_as_it_is_counts_for_its_old_keys_and_as_unknown() {
+    let mut needs = KeyNeeds::default();
+    let cases = [("True", 2, "2a"), ("True", 2, "2a,07"), ("False", 2, "2a"), ("True", 1, "2a"), ("True", 2, "-")];
+    for (synced, observed, keys) in cases {
+        let object = json!({
+            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": "db", "namespace": "shop", "generation": 2},
+            "spec": {"encryptedData": {}},
+            "status": {
+                "observedGeneration": observed,
+                "conditions": [
+                    {"type": "Synced", "status": synced},
+                    {"type": "Applied", "status": "True", "message": format!("secret=a version=1 inputs=i key={keys}")},
+                ],
+            },
+        });
+        needs.count(&serde_json::from_value(object).unwrap());
+    }
+    // As the established controller leaves it, and one that nobody has looked at.
+    let object = json!({
+        "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "db", "generation": 1},
+        "spec": {"encryptedData": {}},
+        "status": {"observedGeneration": 1, "conditions": [{"type": "Synced", "status": "True"}]},
+    });
+    needs.count(&serde_json::from_value(object).unwrap());
+    needs.count(&BitnamiSealedSecret::default());
+    assert_eq!((needs.total, needs.unknown), (7, 5));
+    assert_eq!(needs.by_key, [(42, 4), (7, 1)].into());
+}
+
+#[test]
 fn a_key_secret_shows_no_key_that_kubectl_repeated() {
     let pair = &VECTORS.keys[0];
     let data = [(CERTIFICATE_MEMBER, &pair.certificate), (KEY_MEMBER, &pair.private_key)]

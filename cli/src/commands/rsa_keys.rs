@@ -1,10 +1,9 @@
 //! `bulla keys list --bitnami`: RSA keys, whose states are labels of their Secrets.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bulla::bitnami::{BitnamiSealedSecret, Certificate, KeySecret, is_synced, opened_by};
+use bulla::bitnami::{Certificate, KeyNeeds, KeySecret};
 use bulla::metadata::BITNAMI_KEY_PREFIX;
 use serde_json::json;
 
@@ -28,28 +27,9 @@ struct Row {
     needed_by: Option<usize>,
 }
 
-/// What the SealedSecrets of a cluster say of the keys that opened them.
-#[derive(Default)]
-struct Needs {
-    total: usize,
-    /// Those that may need other keys than they say, or say nothing.
-    unknown: usize,
-    by_key: BTreeMap<u32, usize>,
-}
-
-impl Needs {
-    fn count(&mut self, sealed: &BitnamiSealedSecret) {
-        let status = sealed.status.as_ref();
-        let keys = status.map(opened_by).unwrap_or_default();
-        self.total += 1;
-        self.unknown += usize::from(keys.is_empty() || !is_synced(status, sealed.metadata.generation));
-        keys.into_iter().for_each(|key| *self.by_key.entry(key).or_default() += 1);
-    }
-}
-
 pub fn list(cluster: &Cluster, format: ReportFormat) -> Result<Done> {
     let mut rows: Vec<Row> = cluster.rsa_key_secrets()?.into_iter().filter_map(KeySecret::take).map(row).collect();
-    let mut needs = Needs::default();
+    let mut needs = KeyNeeds::default();
     // Who may see the keys and not the SealedSecrets sees what there is.
     let needs = match cluster.each_bitnami(None, |sealed| needs.count(&sealed)) {
         Ok(_) => Some(needs),
@@ -110,7 +90,7 @@ pub fn list(cluster: &Cluster, format: ReportFormat) -> Result<Done> {
             _ => {}
         }
     }
-    if let Some(Needs { total, unknown: unknown @ 1.., .. }) = needs {
+    if let Some(KeyNeeds { total, unknown: unknown @ 1.., .. }) = needs {
         output::note(&format!(
             "of {unknown} of {} it is not known which keys they need: nothing has opened them as they are now",
             count(total, "SealedSecret")
@@ -142,42 +122,4 @@ fn entry(row: &Row) -> serde_json::Value {
         "neededBy": row.needed_by,
         "problem": row.certificate.as_ref().err(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn what_was_not_opened_as_it_is_counts_for_its_old_keys_and_as_unknown() {
-        let mut needs = Needs::default();
-        let cases = [("True", 2, "2a"), ("True", 2, "2a,07"), ("False", 2, "2a"), ("True", 1, "2a"), ("True", 2, "-")];
-        for (synced, observed, keys) in cases {
-            let object = json!({
-                "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
-                "metadata": {"name": "db", "namespace": "shop", "generation": 2},
-                "spec": {"encryptedData": {}},
-                "status": {
-                    "observedGeneration": observed,
-                    "conditions": [
-                        {"type": "Synced", "status": synced},
-                        {"type": "Applied", "status": "True", "message": format!("secret=a version=1 inputs=i key={keys}")},
-                    ],
-                },
-            });
-            needs.count(&serde_json::from_value(object).unwrap());
-        }
-        // As the established controller leaves it, and one that nobody has looked at.
-        let object = json!({
-            "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "metadata": {"name": "db", "generation": 1},
-            "spec": {"encryptedData": {}},
-            "status": {"observedGeneration": 1, "conditions": [{"type": "Synced", "status": "True"}]},
-        });
-        needs.count(&serde_json::from_value(object).unwrap());
-        needs.count(&BitnamiSealedSecret::default());
-        assert_eq!((needs.total, needs.unknown), (7, 5));
-        assert_eq!(needs.by_key, [(42, 4), (7, 1)].into());
-    }
 }
